@@ -1,0 +1,1 @@
+"""What all stages share: contracts, process, settings, errors, telemetry, clock, commands."""

