@@ -78,7 +78,7 @@ def build(tool: Tool, go: str) -> None:
         command = [go, "install", f"{tool.package}@{tool.version}"]
     else:
         command = [go, "build", "-mod=readonly", "-o", str(tool.path), tool.package]
-    subprocess.run(  # noqa: S603 - a fixed command line, without a shell
+    subprocess.run(
         command,
         cwd=tool.module or ROOT,
         env=environment,

@@ -1,7 +1,4 @@
-"""Kafka's jars: pinned by version and sha256, fetched once a user, shared by all checkouts.
-
-Run as a program it fills the cache: `python -m deploy.local.artifacts`.
-"""
+"""Kafka's jars: pinned by version and sha256, fetched once a user, shared by all checkouts."""
 
 import fcntl
 import hashlib
@@ -179,7 +176,3 @@ def main() -> None:
         fetch_jars()
     except StackError as error:
         sys.exit(f"FATAL: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -109,7 +109,7 @@ class KafkaServer(Server):
         # In a process of its own: the other stores start meanwhile, and it can be ended.
         return self._run(
             "kafka-fetch",
-            [sys.executable, "-m", "deploy.local.artifacts"],
+            [sys.executable, "-c", "from deploy.local.artifacts import main; main()"],
             timeout_s=FETCH_TIMEOUT_S,
             # The user's environment: proxies and certificates are told there.
             env={**os.environ, "PYTHONPATH": str(_REPOSITORY_ROOT)},

@@ -85,27 +85,14 @@ class Server:
         """
         if self.running:
             return
-        prepare_directory(self.directory)
-        self._lock.acquire()
-        yield from self._end_leftover()
-        yield from self._prepare()
-        for attempt in range(1, STARTS_MAX + 1):
-            yield from self._claim_port()
-            self._process = process = Process(self._spec())
-            self._remember(process.pid)
-            try:
-                yield from process.wait_ready()
-                break
-            except StackError:
-                tail = process.log_tail()
-                if attempt == STARTS_MAX or not _STILL_IN_USE.search(tail):
-                    raise
-                process.kill()
-                if self._port_is_picked:
-                    self.port = 0
-        yield from self._complete()
-        # From now on clients know the port: another start takes it again, or says it is taken.
-        self._port_is_picked = False
+        try:
+            yield from self._bring_up()
+        except OSError as error:
+            raise StackError(
+                f"{self.name} cannot use {error.filename or self.directory} ({error.strerror}):"
+                f" give {self.directory} to this user (chown -R) and make room on its disk,"
+                " or choose another place with SECKILL_LOCAL_DIR"
+            ) from error
 
     def stop(self) -> None:
         """Stop it gently, after a bounded time by force; without a process nothing happens."""
@@ -175,6 +162,29 @@ class Server:
     def __exit__(self, *_: object) -> None:
         """Stop it."""
         self.stop()
+
+    def _bring_up(self) -> Iterator[None]:
+        prepare_directory(self.directory)
+        self._lock.acquire()
+        yield from self._end_leftover()
+        yield from self._prepare()
+        for attempt in range(1, STARTS_MAX + 1):
+            yield from self._claim_port()
+            self._process = process = Process(self._spec())
+            self._remember(process.pid)
+            try:
+                yield from process.wait_ready()
+                break
+            except StackError:
+                tail = process.log_tail()
+                if attempt == STARTS_MAX or not _STILL_IN_USE.search(tail):
+                    raise
+                process.kill()
+                if self._port_is_picked:
+                    self.port = 0
+        yield from self._complete()
+        # From now on clients know the port: another start takes it again, or says it is taken.
+        self._port_is_picked = False
 
     def _prepare(self) -> Iterator[None]:
         """Make what must exist before the first start."""

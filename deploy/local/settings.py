@@ -60,17 +60,30 @@ class LocalSettings:
         """
         return cls(
             directory=Path(env.get("SECKILL_LOCAL_DIR") or DEFAULT_DIRECTORY).expanduser(),
-            postgres_port=_read_port(env, "SECKILL_LOCAL_POSTGRES_PORT"),
-            redis_port=_read_port(env, "SECKILL_LOCAL_REDIS_PORT"),
-            kafka_port=_read_port(env, "SECKILL_LOCAL_KAFKA_PORT"),
+            postgres_port=read_port(env, "SECKILL_LOCAL_POSTGRES_PORT"),
+            redis_port=read_port(env, "SECKILL_LOCAL_REDIS_PORT"),
+            kafka_port=read_port(env, "SECKILL_LOCAL_KAFKA_PORT"),
             postgres_dsn=env.get("SECKILL_POSTGRES_DSN", ""),
             redis_url=env.get("SECKILL_REDIS_URL", ""),
             kafka_bootstrap=env.get("SECKILL_KAFKA_BOOTSTRAP", ""),
         )
 
 
-def _read_port(env: Mapping[str, str], variable: str) -> int:
-    value = env.get(variable) or "0"
+def read_port(env: Mapping[str, str], variable: str, *, default: int = 0) -> int:
+    """Read a port from the environment.
+
+    Args:
+        env: the environment.
+        variable: its name there.
+        default: what an unset or empty variable means.
+
+    Returns:
+        0 to 65535; 0 picks a free one.
+
+    Raises:
+        StackError: the value is no port; names the variable and the value.
+    """
+    value = env.get(variable) or str(default)
     if not value.isdecimal() or int(value) > _PORT_MAX:
         raise StackError(f"{variable}={value} is not a port: give a number from 0 to {_PORT_MAX}")
     return int(value)

@@ -1,0 +1,81 @@
+# Everything one does with this project. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One environment for everything; made anew when a lock changes.
+$(VENV)/.dev: requirements/dev.lock pyproject.toml
+	@$(PYTHON) tools/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What running needs, without the tools of developers.
+$(VENV)/.local: requirements/local.lock pyproject.toml
+	@$(PYTHON) tools/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/local.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50")
+	$(BIN)/seckill demo $(ARGS)
+
+.PHONY: up
+up: $(VENV)/.local ## start the stores and the mesh, and keep them running
+	$(BIN)/seckill up
+
+.PHONY: down
+down: $(VENV)/.local ## stop what `make up` started; the data stays
+	$(BIN)/seckill down
+
+.PHONY: test
+test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay")
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev verify ## check style, types, contracts, generated files and the chart
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/python tools/check_breaking.py
+	tools/check_chart.sh
+
+.PHONY: format
+format: $(VENV)/.dev ## bring the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: generate
+generate: $(VENV)/.dev ## generate the stubs from protos/
+	$(BIN)/python tools/generate.py
+
+.PHONY: verify
+verify: $(VENV)/.dev ## fail where a generated file is stale
+	$(BIN)/python tools/generate.py --check
+
+.PHONY: lock
+lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow
+	cd requirements && for set in runtime local dev; do \
+	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header $$set.in -o $$set.lock; done
+
+.PHONY: tools
+tools: ## build ghz, grpcurl, helm and kubeconform into .tools/ (needs Go)
+	tools/install_go_tools.sh

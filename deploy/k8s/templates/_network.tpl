@@ -1,0 +1,51 @@
+{{/* Who may reach a stage. Takes (dict "root" $ "component" "gateway"). */}}
+{{- define "seckill.ingressRules" -}}
+{{- $stages := include "seckill.stages" .root | fromYaml -}}
+{{- $stage := get $stages .component -}}
+{{- $policy := .root.Values.networkPolicy -}}
+{{- $edge := eq .component "gateway" -}}
+{{- $open := and $edge (not $policy.gatewayFrom) -}}
+- ports: [{port: {{ $stage.port }}, protocol: TCP}]
+  {{- if not $open }}
+  from:
+    {{- range $caller, $facts := $stages }}
+    {{- if has $.component $facts.calls }}
+    {{- include "seckill.peer" (dict "root" $.root "component" $caller) | nindent 4 }}
+    {{- end }}
+    {{- end }}
+    {{- include "seckill.peer" (dict "root" .root "component" "test") | nindent 4 }}
+    {{- with ternary $policy.gatewayFrom $policy.internalFrom $edge }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+{{- with $policy.metricsFrom }}
+- ports: [{port: {{ $stage.metricsPort }}, protocol: TCP}]
+  from:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/* What a pod may reach. Takes (dict "root" $ "calls" (list "order") "stores" (list "redis")). */}}
+{{- define "seckill.egressRules" -}}
+{{- $stages := include "seckill.stages" .root | fromYaml -}}
+{{- range .calls }}
+- ports: [{port: {{ (get $stages .).port }}, protocol: TCP}]
+  to:
+    {{- include "seckill.peer" (dict "root" $.root "component" .) | nindent 4 }}
+{{- end }}
+{{- range .stores }}
+{{- with get $.root.Values.networkPolicy.stores . }}
+- ports: [{port: {{ .port }}, protocol: TCP}]
+  {{- with .to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "seckill.peer" -}}
+- podSelector:
+    matchLabels:
+      {{- include "seckill.selectorLabels" . | nindent 6 }}
+{{- end }}

@@ -1,0 +1,136 @@
+{{/* Settings of one stage, name to value, without secrets. */}}
+{{- define "seckill.settings" -}}
+{{- $stage := get (include "seckill.stages" .root | fromYaml) .component -}}
+{{- $settings := dict "profile" "production" -}}
+{{- $_ := set $settings "drain_timeout_s" (toString .root.Values.drain.timeoutSeconds) -}}
+{{- $_ := set $settings (printf "%s_listen" .component) (printf "0.0.0.0:%v" $stage.port) -}}
+{{- $_ := set $settings (printf "%s_metrics_listen" .component) (printf "0.0.0.0:%v" $stage.metricsPort) -}}
+{{- range $stage.calls -}}
+{{- $_ := set $settings (printf "%s_%s_target" $.component .) (include "seckill.target" (dict "root" $.root "component" .)) -}}
+{{- end -}}
+{{- if has "kafka" $stage.stores -}}
+{{- $_ := set $settings "kafka_bootstrap" .root.Values.kafka.bootstrap -}}
+{{- $_ := set $settings "orders_topic" .root.Values.kafka.ordersTopic -}}
+{{- $_ := set $settings "dead_letter_topic" .root.Values.kafka.deadLetterTopic -}}
+{{- end -}}
+{{- if eq .component "gateway" -}}
+{{- $_ := set $settings "gateway_jwks_file" "/etc/seckill/jwks.json" -}}
+{{- end -}}
+{{- $own := get (get .root.Values .component) "settings" -}}
+{{- range $name, $value := mergeOverwrite $settings (deepCopy .root.Values.settings) (deepCopy $own) }}
+SECKILL_{{ upper $name }}: {{ toString $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* One environment variable from a Secret. */}}
+{{- define "seckill.secretEnv" -}}
+- name: {{ .variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secret.name }}
+      key: {{ .secret.key }}
+{{- end }}
+
+{{- define "seckill.env" -}}
+{{- $stage := get (include "seckill.stages" .root | fromYaml) .component -}}
+{{- with .root.Values -}}
+{{- if has "redis" $stage.stores }}
+{{ include "seckill.secretEnv" (dict "variable" "SECKILL_REDIS_URL" "secret" .redis.existingSecret) }}
+{{- end }}
+{{- if has "postgres" $stage.stores }}
+{{ include "seckill.secretEnv" (dict "variable" "SECKILL_POSTGRES_DSN" "secret" .postgres.existingSecret) }}
+{{- end }}
+{{- if eq $.component "gateway" }}
+{{ include "seckill.secretEnv" (dict "variable" "SECKILL_GATEWAY_TOKEN_KEYS" "secret" .gateway.tokenKeys.existingSecret) }}
+{{- end }}
+{{- with get (get . $.component) "extraEnv" }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Liveness asks only whether the process runs; readiness asks for its stores too. */}}
+{{- define "seckill.probes" -}}
+startupProbe:
+  grpc: {port: {{ .port }}, service: live}
+  periodSeconds: 2
+  failureThreshold: 30
+livenessProbe:
+  grpc: {port: {{ .port }}, service: live}
+  periodSeconds: 10
+  timeoutSeconds: 3
+  failureThreshold: 3
+readinessProbe:
+  grpc: {port: {{ .port }}}
+  periodSeconds: 5
+  timeoutSeconds: 2
+  failureThreshold: 2
+{{- end }}
+
+{{/* The JWKS volume of the gateway. */}}
+{{- define "seckill.jwksVolume" -}}
+- name: jwks
+  {{- with .existingConfigMap }}
+  {{- if .name }}
+  configMap:
+    name: {{ .name }}
+    items: [{key: {{ .key | quote }}, path: jwks.json}]
+  {{- else }}
+  secret:
+    secretName: {{ $.existingSecret.name }}
+    items: [{key: {{ $.existingSecret.key | quote }}, path: jwks.json}]
+  {{- end }}
+  {{- end }}
+{{- end }}
+
+{{- define "seckill.container" -}}
+image: {{ include "seckill.image" .root }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: [{{ .stage.module }}]
+ports:
+  - {name: grpc, containerPort: {{ .stage.port }}}
+  - {name: metrics, containerPort: {{ .stage.metricsPort }}}
+envFrom:
+  - configMapRef:
+      name: {{ include "seckill.fullname" .root }}-{{ .component }}
+{{- with include "seckill.env" . | trim }}
+env:
+  {{- . | nindent 2 }}
+{{- end }}
+{{ include "seckill.probes" .stage }}
+lifecycle:
+  preStop:
+    sleep: {seconds: {{ .root.Values.drain.preStopSeconds }}}
+securityContext:
+  {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
+resources:
+  {{- toYaml (get .root.Values .component).resources | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+{{- if eq .component "gateway" }}
+  - {name: jwks, mountPath: /etc/seckill, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "seckill.scheduling" -}}
+{{- $values := get .root.Values .component -}}
+topologySpreadConstraints:
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "seckill.selectorLabels" $ | nindent 8 }}
+  {{- end }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" }}
+{{- with get $values $field }}
+{{ $field }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,1 @@
+"""The edge: admits or refuses, cheapest check first, and reserves in batches."""

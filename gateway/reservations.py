@@ -1,0 +1,166 @@
+"""Reservations: one BatchReserve for all who press for a sku at the same time."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import grpc
+
+from gateway.coalescing import Lane, Waiting
+from gateway.front.call import Call
+from gateway.metrics import count_attempts
+from gateway.refusals import Refusals
+from gateway.sales import SaleView
+from seckill.errors import (
+    DETAILS_KEY,
+    DependencyUnavailable,
+    OutcomeUnknown,
+    SeckillError,
+    from_rpc_error,
+)
+from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc
+
+# What gRPC says when it had no connection to send on: nothing was reserved.
+NEVER_SENT = ("failed to connect", "DNS resolution failed", "no health-checked")
+
+
+def _encoded(outcome: int) -> bytes:
+    return gateway_pb2.PurchaseResponse(outcome=outcome).SerializeToString()  # type: ignore[arg-type]
+
+
+# Most answers are refusals without an order number: encoded once.
+ANSWERS = {value: _encoded(value) for value in inventory_pb2.PurchaseOutcome.values()}
+
+
+class Attempt(Waiting):
+    """One admitted press."""
+
+    __slots__ = ("call", "expected", "quantity", "request_id", "sale", "user_id")
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        user_id: str,
+        request_id: str,
+        quantity: int,
+        sale: SaleView,
+        expected: int | None,
+    ) -> None:
+        """`sale`, `expected`: the sale, and what its flags say, as the attempt was admitted."""
+        self.call = call
+        self.user_id = user_id
+        self.request_id = request_id
+        self.quantity = quantity
+        self.sale = sale
+        self.expected = expected
+
+    def fail(self, error: SeckillError) -> None:
+        self.call.fail(error)
+
+
+class Reservations:
+    """One lane for each sku that somebody presses for."""
+
+    def __init__(
+        self,
+        stub: inventory_pb2_grpc.InventoryServiceAsyncStub,
+        refusals: Refusals,
+        *,
+        batch_max: int,
+        under_way_max: int,
+        waiting_max: int,
+        timeout_s: float,
+    ) -> None:
+        """The limits are those of each sku's Lane."""
+        self._stub = stub
+        self._refusals = refusals
+        self._batch_max = batch_max
+        self._under_way_max = under_way_max
+        self._waiting_max = waiting_max
+        self._timeout_s = timeout_s
+        self._lanes: dict[str, Lane[Attempt]] = {}
+
+    def add(self, sku: str, attempt: Attempt) -> None:
+        """Queue an attempt; `kick` sends. Raises Overloaded where too many wait for this sku."""
+        lane = self._lanes.get(sku)
+        if lane is None:
+            lane = self._lanes[sku] = self._open_lane(sku)
+        lane.add(attempt)
+
+    def kick(self) -> None:
+        """Send what waits. Lanes are few: the skus pressed for at this moment."""
+        for sku, lane in list(self._lanes.items()):
+            if lane.idle:
+                del self._lanes[sku]
+            else:
+                lane.kick()
+
+    def _open_lane(self, sku: str) -> Lane[Attempt]:
+        async def send(batch: Sequence[Attempt], timeout_s: float) -> None:
+            await self._reserve(sku, batch, timeout_s)
+
+        return Lane(
+            send,
+            stage="inventory",
+            batch_max=self._batch_max,
+            under_way_max=self._under_way_max,
+            waiting_max=self._waiting_max,
+            timeout_s=self._timeout_s,
+        )
+
+    async def _reserve(self, sku: str, batch: Sequence[Attempt], timeout_s: float) -> None:
+        request = inventory_pb2.BatchReserveRequest(sku=sku)
+        add = request.items.add
+        for attempt in batch:
+            add(
+                user_id=attempt.user_id,
+                request_id=attempt.request_id,
+                quantity=attempt.quantity,
+            )
+        try:
+            response = await self._stub.BatchReserve(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise reserve_fault(error) from error
+        if len(response.results) != len(batch):
+            raise OutcomeUnknown("inventory answered for another batch")
+        self._answer(sku, batch, response)
+
+    def _answer(
+        self,
+        sku: str,
+        batch: Sequence[Attempt],
+        response: inventory_pb2.BatchReserveResponse,
+    ) -> None:
+        outcomes: Counter[int] = Counter()
+        now_s = time.monotonic()
+        note = self._refusals.note
+        for attempt, result in zip(batch, response.results, strict=True):
+            outcome = result.outcome
+            outcomes[outcome] += 1
+            if result.order_no:
+                # ReserveResult and PurchaseResponse have the same fields (a test holds that).
+                attempt.call.respond(result.SerializeToString())
+            else:
+                attempt.call.respond(ANSWERS[outcome])
+            note(
+                (sku, attempt.user_id),
+                attempt.sale,
+                outcome=outcome,
+                expected=attempt.expected,
+                monotonic_s=now_s,
+            )
+        count_attempts(outcomes)
+
+
+def reserve_fault(error: grpc.aio.AioRpcError) -> SeckillError:
+    """What a failed BatchReserve means: only what was surely not sent has surely no effect."""
+    for key, _ in error.trailing_metadata() or ():
+        if key == DETAILS_KEY:
+            return from_rpc_error(error, stage="inventory")
+    unsent = any(text in (error.details() or "") for text in NEVER_SENT)
+    if error.code() is grpc.StatusCode.UNAVAILABLE and unsent:
+        return DependencyUnavailable(
+            "inventory does not answer", metadata={"stage": "inventory"}
+        )
+    return OutcomeUnknown()

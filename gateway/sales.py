@@ -1,0 +1,189 @@
+"""What is known of the sales, without asking: fed by InventoryService.WatchSales."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from gateway.metrics import SALES_STREAM_UP, SOLD_OUT_SALES
+from gateway.recent import Recent
+from seckill.errors import Overloaded, SaleNotFound, SeckillError, from_rpc_error
+from seckill.v1 import errors_pb2, inventory_pb2, inventory_pb2_grpc, sale_pb2
+
+# Near the edges of the window the script decides, by the one clock that counts.
+CLOCK_SKEW_S = 1.0
+RECONNECT_LEAST_S = 0.1
+RECONNECT_MOST_S = 2.0
+# A sku that does not exist is not asked for again so soon; the same for a sale's remaining units.
+ANSWER_KEPT_S = 1.0
+ANSWERS_MAX = 8_192
+LOOKUP_TIMEOUT_S = 1.0
+
+Outcome = inventory_pb2.PurchaseOutcome
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaleView:
+    """A sale at one moment. Two views are the same only if they are the same object.
+
+    Attributes:
+        start_s, end_s: Unix time.
+        limit: most units in one purchase.
+        untouched: nobody holds a unit.
+    """
+
+    state: int
+    start_s: float
+    end_s: float
+    limit: int
+    sold_out: bool
+    loaded: bool
+    untouched: bool
+
+    @classmethod
+    def of(cls, sale: sale_pb2.Sale) -> "SaleView":
+        """The view of a snapshot."""
+        terms = sale.terms
+        return cls(
+            state=sale.state,
+            start_s=terms.start_time.ToNanoseconds() / 1e9,
+            end_s=terms.end_time.ToNanoseconds() / 1e9,
+            limit=terms.purchase_limit or 1,
+            sold_out=sale.sold_out,
+            loaded=sale.loaded,
+            untouched=sale.loaded and sale.remaining_units == terms.total_units,
+        )
+
+    def refusal(self, now_s: float) -> int | None:
+        """The PurchaseOutcome that any new buyer would get now, or None where it takes the script.
+
+        `now_s`: Unix time by our own clock.
+        """
+        if not self.loaded:
+            return None
+        if self.state == sale_pb2.SALE_STATE_CLOSED or now_s > self.end_s + CLOCK_SKEW_S:
+            return inventory_pb2.PURCHASE_OUTCOME_ENDED
+        if self.state == sale_pb2.SALE_STATE_PAUSED:
+            return inventory_pb2.PURCHASE_OUTCOME_PAUSED
+        if now_s < self.start_s - CLOCK_SKEW_S:
+            return inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED
+        return inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT if self.sold_out else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What inventory said when it was asked for a sale; no payload where there is none."""
+
+    payload: bytes | None
+    until_s: float
+
+
+class Sales:
+    """The sales, by sku. While the stream is down for too long their flags are not believed."""
+
+    def __init__(
+        self,
+        stub: inventory_pb2_grpc.InventoryServiceAsyncStub,
+        *,
+        believed_s: float,
+        lookups_max: int,
+    ) -> None:
+        """`believed_s`: how long flags outlive the stream; `lookups_max`: sales asked for at once."""
+        self.seen = asyncio.Event()
+        self._stub = stub
+        self._believed_s = believed_s
+        self._lookups_max = lookups_max
+        self._views: dict[str, SaleView] = {}
+        self._answers: Recent[str, _Answer] = Recent(ANSWERS_MAX)
+        self._lookups: dict[str, asyncio.Task[bytes]] = {}
+        # None while the stream is up.
+        self._down_since_s: float | None = float("-inf")
+
+    def get(self, sku: str) -> SaleView | None:
+        """The sale as last heard of, or None."""
+        return self._views.get(sku)
+
+    def believed(self, monotonic_s: float) -> bool:
+        """Whether the flags are fresh enough to refuse by."""
+        down_s = self._down_since_s
+        return down_s is None or monotonic_s - down_s < self._believed_s
+
+    async def read(self, sku: str) -> bytes:
+        """A serialized GetSaleResponse, at most a second old.
+
+        Raises:
+            SaleNotFound: there is no such sale.
+            Overloaded: too many sales are being asked for.
+            SeckillError: inventory does not answer, or says what is wrong.
+        """
+        answer = self._answers.get(sku)
+        if answer is not None and answer.until_s > time.monotonic():
+            if answer.payload is None:
+                raise SaleNotFound(metadata={"sku": sku})
+            return answer.payload
+        lookup = self._lookups.get(sku)
+        if lookup is None:
+            if len(self._lookups) >= self._lookups_max:
+                raise Overloaded("too many sales are being looked up")
+            lookup = asyncio.create_task(self._look_up(sku), name="sale lookup")
+            self._lookups[sku] = lookup
+            lookup.add_done_callback(lambda _: self._lookups.pop(sku))
+        # One caller's cancellation must not end the lookup of the others.
+        return await asyncio.shield(lookup)
+
+    async def _look_up(self, sku: str) -> bytes:
+        payload: bytes | None = None
+        try:
+            response = await self._stub.GetSale(
+                inventory_pb2.GetSaleRequest(sku=sku), timeout=LOOKUP_TIMEOUT_S
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise from_rpc_error(error, stage="inventory") from error
+        else:
+            payload = response.SerializeToString()
+            # The stream may be a moment behind, or down; it replaces this when it comes.
+            if sku not in self._views:
+                self._views[sku] = SaleView.of(response.sale)
+        self._answers.put(sku, _Answer(payload, time.monotonic() + ANSWER_KEPT_S))
+        if payload is None:
+            raise SaleNotFound(metadata={"sku": sku})
+        return payload
+
+    async def check_seen(self) -> None:
+        """Health check: succeeds once inventory has told of all sales."""
+        if not self.seen.is_set():
+            raise SeckillError("inventory has not told of its sales yet")
+
+    async def watch(self) -> None:
+        """Follow the stream for ever, connecting again where it breaks."""
+        backoff_s = RECONNECT_LEAST_S
+        while True:
+            try:
+                async for message in self._stub.WatchSales(inventory_pb2.WatchSalesRequest()):
+                    self._apply(message)
+                    backoff_s = RECONNECT_LEAST_S
+            except grpc.aio.AioRpcError as error:
+                log.warning("sales stream broke", code=error.code().name, why=error.details())
+            if self._down_since_s is None:
+                self._down_since_s = time.monotonic()
+                SALES_STREAM_UP.set(0)
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            backoff_s = min(2 * backoff_s, RECONNECT_MOST_S)
+
+    def _apply(self, message: inventory_pb2.WatchSalesResponse) -> None:
+        if message.complete:
+            self._views = {}
+            self._down_since_s = None
+            self.seen.set()
+            SALES_STREAM_UP.set(1)
+        for sale in message.sales:
+            self._views[sale.terms.sku] = SaleView.of(sale)
+            self._answers.drop(sale.terms.sku)
+        SOLD_OUT_SALES.set(sum(view.sold_out for view in self._views.values()))
+
+

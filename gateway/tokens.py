@@ -1,0 +1,120 @@
+"""Purchase tokens: ten seconds in which one buyer may press for one sku.
+
+    version (1 byte) · length of the key id (1) · key id · expiry, Unix ms (6) · length of the
+    user id (1) · user id · sku · HMAC-SHA-256 of all that, its first 16 bytes
+
+in base64url without padding. A token says nothing that its holder does not know; the signature is
+what counts, and it is checked first. The first key signs, all keys verify: rotate by putting the
+new key second, then first, then dropping the old one.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seckill.errors import PurchaseTokenExpired, PurchaseTokenForeign, PurchaseTokenInvalid
+
+VERSION = 1
+MAC_BYTES = 16
+EXPIRY_BYTES = 6
+KEY_BYTES_MIN = 16
+KEY_ID_MAX = 32
+# Version, both lengths, expiry and signature around the longest key id, user id and sku, in base64.
+TOKEN_CHARS_MAX = (3 + KEY_ID_MAX + EXPIRY_BYTES + 128 + 64 + MAC_BYTES) * 4 // 3 + 4
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """A signing key and its name."""
+
+    key_id: str
+    secret: bytes
+
+
+def parse_keys(text: str) -> tuple[TokenKey, ...]:
+    """Keys of "kid:base64secret,kid2:base64secret"; raises ValueError without showing a secret."""
+    keys: dict[str, TokenKey] = {}
+    for part in text.split(","):
+        key_id, _, encoded = part.strip().partition(":")
+        if not (0 < len(key_id) <= KEY_ID_MAX and key_id.isascii() and key_id.isprintable()):
+            raise ValueError(f"a key id must be 1 to {KEY_ID_MAX} printable ASCII characters")
+        try:
+            secret = base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            raise ValueError(f"the secret of key {key_id!r} is not base64") from None
+        if len(secret) < KEY_BYTES_MIN:
+            raise ValueError(f"the secret of key {key_id!r} has fewer than {KEY_BYTES_MIN} bytes")
+        if key_id in keys:
+            raise ValueError(f"key id {key_id!r} stands twice")
+        keys[key_id] = TokenKey(key_id, secret)
+    return tuple(keys.values())
+
+
+def _prefix(key_id: str) -> bytes:
+    return bytes((VERSION, len(key_id))) + key_id.encode()
+
+
+def _holder(user_id: str, sku: str) -> bytes:
+    return b"%c%b%b" % (len(user_id), user_id.encode(), sku.encode())
+
+
+def _mac(secret: bytes, body: bytes) -> bytes:
+    return hmac.digest(secret, body, "sha256")[:MAC_BYTES]
+
+
+class PurchaseTokens:
+    """Makes and checks purchase tokens."""
+
+    def __init__(self, keys: Sequence[TokenKey]) -> None:
+        """`keys`: at least one; the first signs."""
+        self._signer = keys[0]
+        self._signer_prefix = _prefix(keys[0].key_id)
+        self._secrets = {_prefix(key.key_id): key.secret for key in keys}
+
+    def mint(self, user_id: str, sku: str, *, expire_ms: int) -> str:
+        """A token for this buyer and sku; `expire_ms`: Unix milliseconds."""
+        expiry = expire_ms.to_bytes(EXPIRY_BYTES, "big")
+        body = self._signer_prefix + expiry + _holder(user_id, sku)
+        token = body + _mac(self._signer.secret, body)
+        return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+
+    def check(self, token: str, user_id: str, sku: str, *, now_ms: int) -> None:
+        """Whether the token lets this buyer purchase this sku now.
+
+        Raises:
+            PurchaseTokenInvalid: it is malformed, or no known key signed it.
+            PurchaseTokenForeign: it is somebody else's, or for another sku.
+            PurchaseTokenExpired: its time is over.
+        """
+        raw = _decode(token)
+        prefix_end = 2 + raw[1]
+        body = raw[:-MAC_BYTES]
+        secret = self._secrets.get(raw[:prefix_end])
+        if secret is None or not hmac.compare_digest(_mac(secret, body), raw[-MAC_BYTES:]):
+            raise PurchaseTokenInvalid
+        expiry_end = prefix_end + EXPIRY_BYTES
+        if body[expiry_end:] != _holder(user_id, sku):
+            raise PurchaseTokenForeign
+        if int.from_bytes(body[prefix_end:expiry_end], "big") <= now_ms:
+            raise PurchaseTokenExpired
+
+
+def _decode(token: str) -> bytes:
+    """The token's bytes, long enough to be looked into; raises PurchaseTokenInvalid."""
+    length = len(token)
+    # One character over a multiple of four cannot come from an encoder.
+    if length > TOKEN_CHARS_MAX or length % 4 == 1:
+        raise PurchaseTokenInvalid
+    try:
+        raw = binascii.a2b_base64(token.translate(_STANDARD) + "=" * (-length % 4))
+    except (binascii.Error, ValueError):
+        raise PurchaseTokenInvalid from None
+    if len(raw) < 2 + EXPIRY_BYTES + MAC_BYTES:
+        raise PurchaseTokenInvalid
+    return raw
+
+
+# Base64url to base64; the standard alphabet's own two characters become illegal.
+_STANDARD = str.maketrans({"-": "+", "_": "/", "+": "!", "/": "!"})

@@ -1,0 +1,111 @@
+"""Runs the Lua scripts: by digest, on one connection, knowing whether the script may have run."""
+
+import asyncio
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import redis.asyncio
+import structlog
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+
+from seckill.errors import DependencyUnavailable, OutcomeUnknown
+
+# Redis 6.2 takes a script that begins with "#!" for a syntax error.
+FLAGS_SINCE_VERSION = 7
+log = structlog.get_logger()
+
+
+class Script:
+    """Text of a script, and the flags it is loaded with where the server knows flags."""
+
+    def __init__(self, name: str, *, flags: str = "") -> None:
+        """Read `lua/<name>.lua` of this package; `flags`: e.g. "allow-oom"."""
+        self.name = name
+        self.body = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+        self._flags = flags
+
+    def text(self, *, server_major: int) -> str:
+        """What to load on a server of that major version (of Redis, or compatible with)."""
+        if self._flags and server_major >= FLAGS_SINCE_VERSION:
+            return f"#!lua flags={self._flags}\n{self.body}"
+        return self.body
+
+
+RESERVE = Script("reserve")
+RELEASE = Script("release", flags="allow-oom")
+LOAD = Script("load")
+
+
+class ScriptRunner:
+    """Runs scripts on connections of a pool.
+
+    The commands are sent by hand instead of by `client.evalsha`: the client would retry a lost
+    reply unseen, and would not tell a connection that could not be made, where nothing has run,
+    from a reply that was lost, where anything may have.
+    """
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self._pool = client.connection_pool
+        self._digests: dict[str, bytes] = {}
+
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | int], *, timeout_s: float
+    ) -> list[Any]:
+        """Run `script`, loading it where the server does not have it.
+
+        Args:
+            timeout_s: after this the reply is given up.
+
+        Returns:
+            The script's reply; strings as bytes.
+
+        Raises:
+            DependencyUnavailable: Redis cannot be reached or refuses: nothing was written.
+            OutcomeUnknown: the reply was lost: the script may have run.
+        """
+        sent = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self._pool.get_connection()
+                try:
+                    sent = True
+                    return await self._evaluate(connection, script, keys, args)
+                finally:
+                    # Cancelled or timed out while a reply was due, it has been disconnected, so
+                    # that nobody reads another's reply.
+                    await self._pool.release(connection)
+        except ResponseError as error:
+            # The scripts read before they write, and Redis refuses the first write or none.
+            log.warning("redis refused a script", script=script.name, error=str(error))
+            raise DependencyUnavailable("redis refuses the script") from error
+        except (RedisError, OSError, TimeoutError) as error:
+            if sent and not isinstance(error, BusyLoadingError):
+                raise OutcomeUnknown("redis did not answer") from error
+            raise DependencyUnavailable("redis does not answer") from error
+
+    async def _evaluate(
+        self, connection: Any, script: Script, keys: Sequence[str], args: Sequence[str | int]
+    ) -> list[Any]:
+        digest = self._digests.get(script.name)
+        if digest is not None:
+            try:
+                return await _call(connection, "EVALSHA", digest, len(keys), *keys, *args)
+            except NoScriptError:
+                log.info("script is loaded again", script=script.name)
+        digest = self._digests[script.name] = await _load(connection, script)
+        return await _call(connection, "EVALSHA", digest, len(keys), *keys, *args)
+
+
+async def _call(connection: Any, *command: Any) -> Any:
+    await connection.send_command(*command)
+    return await connection.read_response()
+
+
+async def _load(connection: Any, script: Script) -> bytes:
+    info: Any = await _call(connection, "INFO", "server")
+    text = info.decode() if isinstance(info, bytes) else str(info)
+    facts = dict(line.partition(":")[::2] for line in text.splitlines())
+    major = int(facts["redis_version"].partition(".")[0])
+    digest: bytes = await _call(connection, "SCRIPT", "LOAD", script.text(server_major=major))
+    return digest

@@ -1,0 +1,59 @@
+"""Settings of inventory_svc."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from seckill.settings import (
+    Count,
+    KafkaSettings,
+    Listen,
+    ProcessSettings,
+    RedisSettings,
+    Seconds,
+)
+
+
+class InventorySettings(ProcessSettings, RedisSettings, KafkaSettings):
+    """Environment variables SECKILL_INVENTORY_… and those of the process, Redis and Kafka."""
+
+    inventory_listen: Listen = "0.0.0.0:50052"
+    inventory_metrics_listen: Listen = "0.0.0.0:9102"
+    # Where OrderService answers; sales are registered there.
+    inventory_order_target: str = "dns:///127.0.0.1:50053"
+    # Longest wait for OrderService.
+    inventory_order_timeout_s: Seconds = 3.0
+
+    # Runs of reserve.lua and release.lua under way at once. Redis runs one at a time: a few keep
+    # it busy while replies travel. Must leave connections for the relay and the watch.
+    inventory_scripts_max: Annotated[int, Field(ge=1, le=64)] = 8
+    # Calls that may wait for a run; more are refused at once.
+    inventory_waiting_max: Count = 256
+    # Entries in a sale's outbox at which its reservations are refused as overload. An entry takes
+    # about 200 bytes of Redis, so a full backlog takes 20 MB.
+    inventory_backlog_max: Count = 100_000
+
+    # All sales are read this often, in case a notice was lost.
+    inventory_watch_interval_s: Seconds = 1.0
+    # Streams of WatchSales open at once; one for each replica of the gateway.
+    inventory_watch_streams_max: Count = 256
+
+    # The relay looks at all outboxes this often; reservations of this replica wake it at once.
+    inventory_relay_interval_s: Seconds = 0.1
+    # How long the relay lets entries gather after it was woken: larger record batches.
+    inventory_relay_linger_s: Annotated[float, Field(ge=0, le=1)] = 0.004
+    # Entries read from all outboxes in one pass.
+    inventory_relay_entries_max: Annotated[int, Field(ge=64, le=100_000)] = 4_096
+    # Entries in one record batch; each batch goes to the next partition.
+    inventory_relay_batch_entries_max: Annotated[int, Field(ge=1, le=10_000)] = 1_024
+    # Bytes in one record batch; below message.max.bytes of the broker (1 MiB by default).
+    inventory_relay_batch_bytes_max: Annotated[int, Field(ge=16_384, le=900_000)] = 524_288
+    # A batch that Kafka has not acknowledged after this is sent again, by a new producer.
+    inventory_relay_delivery_timeout_s: Seconds = 5.0
+    # Entries that a relay has left unfinished for this long are taken over by another. Longer than
+    # the delivery timeout, else two living relays send the same entries.
+    inventory_relay_claim_idle_s: Seconds = 10.0
+    # Waits between failed passes grow from the interval up to this.
+    inventory_relay_backoff_max_s: Seconds = 2.0
+    # How long the last pass after SIGTERM may take.
+    inventory_relay_flush_timeout_s: Seconds = 5.0

@@ -1,0 +1,2 @@
+-- The revision that the database has.
+SELECT max(version_num) AS version FROM alembic_version

@@ -1,0 +1,1 @@
+"""Brings the units of unpaid orders back on sale."""

@@ -1,0 +1,34 @@
+"""What rollback_svc is told from outside."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from seckill.settings import Count, Listen, ProcessSettings, RedisSettings, Seconds
+from seckill.validation import BATCH_MAX
+
+
+class RollbackSettings(ProcessSettings, RedisSettings):
+    """Settings of rollback_svc."""
+
+    rollback_listen: Listen = "0.0.0.0:50054"
+    rollback_metrics_listen: Listen = "0.0.0.0:9104"
+    rollback_order_target: str = "dns:///127.0.0.1:50053"
+    rollback_inventory_target: str = "dns:///127.0.0.1:50052"
+    # Pause between rounds, give or take a tenth, so that replicas do not march in step.
+    rollback_interval_s: Seconds = 1.0
+    # How often the database is asked for expired orders that the delay set has lost.
+    rollback_database_interval_s: Seconds = 10.0
+    # Orders cancelled, released and noted in one call each.
+    rollback_page_size: Annotated[int, Field(ge=1, le=BATCH_MAX)] = 500
+    # Pages that one phase of a round works through; what is left waits for the next round.
+    rollback_pages_max: Count = 20
+    # A call of another stage that takes longer has failed; its effect is unknown.
+    rollback_call_timeout_s: Seconds = 5.0
+    # Longest pause after rounds that failed; the pause doubles with each.
+    rollback_backoff_max_s: Seconds = 10.0
+    # Entries of the delay set that cannot be settled now are looked at again after this time.
+    rollback_put_off_s: Seconds = 30.0
+    # Numbers that the database does not know leave the delay set at this age. Nothing is lost
+    # with them: whenever a row is written, its number is added anew.
+    rollback_unknown_keep_s: Seconds = 3600.0

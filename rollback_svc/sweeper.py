@@ -1,0 +1,261 @@
+"""Rounds that bring the units of unpaid, cancelled and rejected orders back on sale.
+
+A round: due orders of the delay set, then (every few seconds) what the database knows to have
+expired beyond it, then every order whose units are still out, whatever left it there. Orders go
+cancel → release → note → forget, and each step may be repeated: the compare-and-set of
+OrderService and the hold in InventoryService decide, so a round may die anywhere and replicas may
+overlap. Work is proportional to what is due.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from rollback_svc import metrics
+from rollback_svc.settings import RollbackSettings
+from rollback_svc.stages import InventoryStage, OrderStage, SaleRefused
+from seckill.clock import Clock
+from seckill.delay import DelaySet
+from seckill.errors import SeckillError
+from seckill.order_no import is_order_no, made_at_s
+from seckill.v1.order_pb2 import PendingOrder, UnrestoredOrder
+
+log = structlog.get_logger()
+
+
+@dataclass
+class SweepResult:
+    """What one round did."""
+
+    # Unix time in seconds at which it began.
+    now_s: float
+    # Orders cancelled, or found cancelled or rejected with their units still out.
+    unrestored: set[str] = field(default_factory=set)
+    restored_units: int = 0
+    # Entries of the delay set dropped because the database does not know them.
+    unknown_orders: int = 0
+    # Sales whose units could not be returned; the round asks once for each.
+    refused_skus: set[str] = field(default_factory=set)
+    # What ended a phase early; the next round does what it left.
+    errors: list[SeckillError] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed and nothing was refused."""
+        return not self.errors and not self.refused_skus
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """Count and log the failure of one step; `name` is one of metrics.STEPS."""
+    try:
+        yield
+    except SeckillError as error:
+        metrics.failures.labels(name).inc()
+        log.warning("rollback step failed", step=name, error=str(error), **error.metadata)
+        raise
+
+
+class Sweeper:
+    """Runs the rounds, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        settings: RollbackSettings,
+        delay: DelaySet,
+        orders: OrderStage,
+        inventory: InventoryStage,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._settings = settings
+        self._delay = delay
+        self._orders = orders
+        self._inventory = inventory
+        self._clock = clock
+        self._rng = rng
+        self._one_round = asyncio.Lock()
+        self._expired_sweep_s = 0.0
+        self.rounds = 0
+        self.restored_units = 0
+        self.last_success_s: float | None = None
+
+    async def run(self) -> None:
+        """A round every `rollback_interval_s`, later and later while rounds fail."""
+        failures = 0
+        while True:
+            result = await self.run_once(self._clock.now_s())
+            failures = failures + 1 if result.errors else 0
+            await asyncio.sleep(self._pause_s(failures))
+
+    def _pause_s(self, failures: int) -> float:
+        settings = self._settings
+        # The exponent is capped because 2.0**1024 overflows.
+        growing_s = settings.rollback_interval_s * 2.0 ** min(failures, 16)
+        most_s = max(settings.rollback_backoff_max_s, settings.rollback_interval_s)
+        return min(growing_s, most_s) * self._rng.uniform(0.9, 1.1)
+
+    async def run_once(self, now_s: float, *, everything: bool = False) -> SweepResult:
+        """One round at Unix time `now_s`.
+
+        Args:
+            everything: search the database for expired orders even if it is not time for it yet.
+
+        Returns:
+            What was done; faults of stores and stages are in its `errors`, not raised.
+        """
+        async with self._one_round:
+            result = SweepResult(now_s=now_s)
+            with metrics.round_seconds.time():
+                await self._phase(self._sweep_due, result)
+                is_time = everything or now_s >= self._expired_sweep_s
+                if is_time and await self._phase(self._sweep_expired, result):
+                    self._expired_sweep_s = now_s + self._settings.rollback_database_interval_s
+                await self._phase(self._sweep_unrestored, result)
+                await self._phase(self._count, result)
+            self._note(result)
+            return result
+
+    async def _phase(
+        self, work: Callable[[SweepResult], Awaitable[None]], result: SweepResult
+    ) -> bool:
+        """Whether `work` came to its end; a fault of one phase does not keep the next from it."""
+        try:
+            await work(result)
+        except SeckillError as error:
+            result.errors.append(error)
+            return False
+        return True
+
+    def _note(self, result: SweepResult) -> None:
+        self.rounds += 1
+        self.restored_units += result.restored_units
+        metrics.rounds.labels("ok" if result.ok else "failed").inc()
+        metrics.cancelled_orders.inc(len(result.unrestored))
+        metrics.restored_units.inc(result.restored_units)
+        metrics.unknown_orders.inc(result.unknown_orders)
+        if result.ok:
+            self.last_success_s = self._clock.now_s()
+            metrics.last_success.set(self.last_success_s)
+        if result.unrestored or result.unknown_orders:
+            log.info(
+                "round ended",
+                cancelled_orders=len(result.unrestored),
+                restored_units=result.restored_units,
+                unknown_orders=result.unknown_orders,
+            )
+
+    async def _sweep_due(self, result: SweepResult) -> None:
+        """The delay set's due orders. Each page leaves the set, or is put off, before the next."""
+        page_size = self._settings.rollback_page_size
+        for _ in range(self._settings.rollback_pages_max):
+            with _step("read_due"):
+                found = await self._delay.due(now_s=result.now_s, limit=page_size)
+            malformed = [number for number in found if not is_order_no(number)]
+            result.unknown_orders += len(malformed)
+            await self._remove(malformed)
+            await self._settle([number for number in found if is_order_no(number)], result)
+            if len(found) < page_size:
+                return
+
+    async def _sweep_expired(self, result: SweepResult) -> None:
+        """Expired orders by the database, for those that the delay set has lost."""
+        page_size = self._settings.rollback_page_size
+        for _ in range(self._settings.rollback_pages_max):
+            with _step("list_expired"):
+                found = await self._orders.list_expired(page_size)
+            await self._settle(found, result)
+            if len(found) < page_size:
+                return
+
+    async def _sweep_unrestored(self, result: SweepResult) -> None:
+        """Orders whose units are still out: rejected, given up, or left by a round that died."""
+        page_size = self._settings.rollback_page_size
+        for _ in range(self._settings.rollback_pages_max):
+            with _step("list_unrestored"):
+                found = await self._orders.list_unrestored(page_size)
+            restored = await self._restore(found, result)
+            await self._remove(restored)
+            # The same page would come again where none of it could be restored.
+            if len(found) < page_size or not restored:
+                return
+
+    async def _settle(self, order_nos: Sequence[str], result: SweepResult) -> None:
+        """Cancel those that have expired, return their units, and clear the delay set of all."""
+        if not order_nos:
+            return
+        with _step("cancel_expired"):
+            answer = await self._orders.cancel_expired(order_nos)
+        restored = set(await self._restore(answer.unrestored, result))
+        pending = {order.order_no for order in answer.pending}
+        refused = {order.order_no for order in answer.unrestored} - restored
+        settled = set(answer.settled_order_nos)
+        unknown = set(order_nos) - restored - pending - refused - settled
+        forgotten = {number for number in unknown if self._is_old(number, now_s=result.now_s)}
+        result.unknown_orders += len(forgotten)
+        await self._put_off(
+            answer.pending, others=refused | unknown - forgotten, now_s=result.now_s
+        )
+        await self._remove(restored | settled | forgotten)
+
+    async def _restore(
+        self, orders: Iterable[UnrestoredOrder], result: SweepResult
+    ) -> Sequence[str]:
+        """Return the units of `orders` and note it; the numbers of those now restored.
+
+        A sale that refuses keeps its orders out; the others go on.
+        """
+        by_sku = defaultdict(list)
+        for order in orders:
+            by_sku[order.sku].append(order)
+            result.unrestored.add(order.order_no)
+        restored: list[str] = []
+        for sku, group in by_sku.items():
+            if sku in result.refused_skus:
+                continue
+            try:
+                with _step("release"):
+                    result.restored_units += await self._inventory.release(sku, group)
+            except SaleRefused:
+                result.refused_skus.add(sku)
+            else:
+                # Also where 0 units came back: then somebody else has released them.
+                restored += [order.order_no for order in group]
+        if restored:
+            with _step("mark_restored"):
+                await self._orders.mark_restored(restored)
+        return restored
+
+    def _is_old(self, order_no: str, *, now_s: float) -> bool:
+        # A number "made" far ahead of our clock was not made by the mesh; it must not stay either.
+        return abs(now_s - made_at_s(order_no)) > self._settings.rollback_unknown_keep_s
+
+    async def _put_off(
+        self, pending: Iterable[PendingOrder], *, others: Iterable[str], now_s: float
+    ) -> None:
+        """Move orders that are not due yet, or cannot be settled now, out of the way."""
+        # Where our clock is ahead of the database's, an order that is due here is pending there;
+        # scored with its own time it would come back at once, in this very round.
+        soonest_s = now_s + self._settings.rollback_interval_s
+        later = dict.fromkeys(others, now_s + self._settings.rollback_put_off_s)
+        for order in pending:
+            later[order.order_no] = max(order.expire_time.ToNanoseconds() / 1e9, soonest_s)
+        if later:
+            with _step("put_off"):
+                await self._delay.add(later)
+
+    async def _remove(self, order_nos: Iterable[str]) -> None:
+        with _step("remove"):
+            await self._delay.remove(order_nos)
+
+    async def _count(self, result: SweepResult) -> None:
+        with _step("count"):
+            due, delayed = await self._delay.counts(now_s=result.now_s)
+        metrics.due_orders.set(due)
+        metrics.delayed_orders.set(delayed)

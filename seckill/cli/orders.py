@@ -1,0 +1,99 @@
+"""`seckill order …`: show, list, pay and cancel orders, as an operator."""
+
+import uuid
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from seckill.cli.mesh import CALL_TIMEOUT_S, OrderOption, channel_to
+from seckill.cli.terms import show_moment, show_money
+from seckill.v1 import order_pb2, order_pb2_grpc
+
+app = typer.Typer(help="Look at orders and act on them.", no_args_is_help=True)
+console = Console()
+STATE_PREFIX = "ORDER_STATE_"
+
+NumberArgument = Annotated[str, typer.Argument(help="Number of the order, 26 characters.")]
+
+
+@app.command()
+def show(order_no: NumberArgument, order: OrderOption = "") -> None:
+    """Show one order."""
+    with channel_to("order", order) as channel:
+        answer = order_pb2_grpc.OrderServiceStub(channel).GetOrder(
+            order_pb2.GetOrderRequest(order_no=order_no), timeout=CALL_TIMEOUT_S
+        )
+    console.print(_table([answer.order]))
+
+
+@app.command("list")
+def list_orders(
+    sku: Annotated[str, typer.Option(help="Only this sale's.")] = "",
+    user: Annotated[str, typer.Option(help="Only this buyer's.")] = "",
+    state: Annotated[str, typer.Option(help="Only in this state, e.g. paid.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    order: OrderOption = "",
+) -> None:
+    """List orders, newest first."""
+    names = [name.removeprefix(STATE_PREFIX).lower() for name in order_pb2.OrderState.keys()[1:]]
+    if state and state not in names:
+        raise typer.BadParameter(f"{state!r} is none of {', '.join(names)}")
+    wanted = order_pb2.OrderState.Value(STATE_PREFIX + (state or "unspecified").upper())
+    request = order_pb2.ListOrdersRequest(sku=sku, user_id=user, state=wanted, page_size=limit)
+    with channel_to("order", order) as channel:
+        answer = order_pb2_grpc.OrderServiceStub(channel).ListOrders(
+            request, timeout=CALL_TIMEOUT_S
+        )
+    console.print(_table(list(answer.orders)))
+    if answer.next_page_token:
+        console.print("there are more: narrow the search, or raise --limit")
+
+
+@app.command()
+def pay(
+    order_no: NumberArgument,
+    payment_id: Annotated[str, typer.Option(help="Names the payment.", show_default="new")] = "",
+    order: OrderOption = "",
+) -> None:
+    """Record that an order was paid in full."""
+    with channel_to("order", order) as channel:
+        stub = order_pb2_grpc.OrderServiceStub(channel)
+        found = stub.GetOrder(order_pb2.GetOrderRequest(order_no=order_no), timeout=CALL_TIMEOUT_S)
+        answer = stub.PayOrder(
+            order_pb2.PayOrderRequest(
+                order_no=order_no,
+                payment_id=payment_id or str(uuid.uuid4()),
+                amount=found.order.amount,
+            ),
+            timeout=CALL_TIMEOUT_S,
+        )
+    console.print(_table([answer.order]))
+
+
+@app.command()
+def cancel(order_no: NumberArgument, order: OrderOption = "") -> None:
+    """Cancel an unpaid order; its units go back on sale."""
+    with channel_to("order", order) as channel:
+        answer = order_pb2_grpc.OrderServiceStub(channel).CancelOrder(
+            order_pb2.CancelOrderRequest(order_no=order_no), timeout=CALL_TIMEOUT_S
+        )
+    console.print(_table([answer.order]))
+
+
+def _table(orders: list[order_pb2.Order]) -> Table:
+    columns = ("order", "sku", "buyer", "units", "amount", "state", "created", "pay by")
+    table = Table(*columns, box=None)
+    for order in orders:
+        table.add_row(
+            order.order_no,
+            order.sku,
+            order.user_id,
+            str(order.quantity),
+            show_money(order.amount),
+            order_pb2.OrderState.Name(order.state).removeprefix(STATE_PREFIX).lower(),
+            show_moment(order.create_time),
+            show_moment(order.expire_time),
+        )
+    return table

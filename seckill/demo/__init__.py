@@ -1,0 +1,1 @@
+"""`seckill demo`: a whole sale on real servers, with an independent verdict."""

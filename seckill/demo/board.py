@@ -1,0 +1,52 @@
+"""What one sees while the demo runs: attempts, stock, orders."""
+
+import asyncio
+from collections import Counter
+
+from rich.columns import Columns
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from deploy.local import Stores
+from seckill.demo.crowd import Crowd
+from seckill.demo.scenario import Scenario
+from seckill.demo.verdict import Books, read_books
+
+REFRESH_S = 0.5
+
+
+def render(scenario: Scenario, crowd: Crowd, books: Books | None) -> Columns:
+    """One picture of the sale."""
+    attempts = Table.grid(padding=(0, 2))
+    for answer, count in sorted(crowd.tally.by_answer.items()):
+        attempts.add_row(answer.value.replace("_", " "), f"[bold]{count:,}")
+    attempts.add_row("all attempts", f"[bold]{crowd.tally.attempts:,}")
+    stock = Table.grid(padding=(0, 2))
+    remaining = books.remaining if books else scenario.stock
+    stock.add_row("left", f"[bold]{remaining:,}[/] of {scenario.stock:,}")
+    stock.add_row("", ProgressBar(total=scenario.stock, completed=max(0, remaining), width=24))
+    stock.add_row("came back", f"[bold]{books.restored if books else 0:,}")
+    orders = Table.grid(padding=(0, 2))
+    states = Counter(state for _, _, state, _ in books.orders) if books else Counter[str]()
+    for state in ("pending", "paid", "cancelled"):
+        orders.add_row(state, f"[bold]{states[state]:,}")
+    return Columns(
+        [
+            Panel(attempts, title="attempts"),
+            Panel(stock, title="stock"),
+            Panel(orders, title="orders"),
+        ]
+    )
+
+
+async def watch(live: Live, *, stores: Stores, sku: str, scenario: Scenario, crowd: Crowd) -> None:
+    """Keep the picture true until cancelled."""
+    while True:
+        try:
+            books = await read_books(stores, sku)
+        except OSError:  # a store that is being restarted: show the last counts
+            books = None
+        live.update(render(scenario, crowd, books))
+        await asyncio.sleep(REFRESH_S)
