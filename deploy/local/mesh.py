@@ -22,6 +22,8 @@ REPOSITORY_ROOT = Path(__file__).parents[2]
 ORDERS_PARTITIONS = 12
 DEAD_LETTER_PARTITIONS = 1
 READY_TIMEOUT_S = 0.5
+# A service that dies more often within a minute has a defect that starting anew does not heal.
+RESTARTS_MAX = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,7 @@ def service_specs(
             ready=_Ready(f"{LOOPBACK}:{ports[stage.name].grpc}", stage.service),
             address=f"{LOOPBACK}:{ports[stage.name].grpc}",
             stop_timeout_s=15.0,
+            restarts_max=RESTARTS_MAX,
         )
         for stage in STAGES
     ]

@@ -34,6 +34,7 @@ class ProcessSpec:
         stop_signal: what asks it to stop.
         stop_timeout_s: seconds from that to SIGKILL.
         start_timeout_s: seconds it has to become ready.
+        restarts_max: how often within a minute it is started anew after it ended by itself.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ProcessSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
     start_timeout_s: float = 30.0
+    restarts_max: int = 0
 
 
 class Process:

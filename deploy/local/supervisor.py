@@ -14,6 +14,8 @@ from deploy.local.settings import Stores
 from deploy.local.stack import LocalStack
 from deploy.local.state import RunningProcess, StackState, forget_state
 
+RESTART_PERIOD_S = 60.0
+
 Services = Callable[[Stores], Sequence[ProcessSpec]]
 
 
@@ -41,6 +43,8 @@ class Supervisor:
         self._stack = stack
         self._services = services
         self._processes: list[Process] = []
+        # When each service was started anew, by name; monotonic seconds.
+        self._restarts: dict[str, list[float]] = {}
         self._state_is_ours = False
         self._asked_to_stop = False
 
@@ -77,17 +81,31 @@ class Supervisor:
         self._stack.stop()
 
     def watch(self) -> None:
-        """Return when asked to stop by SIGTERM or SIGINT.
+        """Return when asked to stop by SIGTERM or SIGINT; start services anew that died.
 
         Raises:
-            StackError: a child has died by itself; names it and its log.
+            StackError: a store has died, or a service too often; names it and its log.
         """
         while not self._asked_to_stop:
             self._stack.check()
-            for process in self._processes:
+            for index, process in enumerate(self._processes):
                 if process.returncode is not None:
-                    raise StackError(process.obituary())
+                    self._revive(index)
             time.sleep(POLL_INTERVAL_S)
+
+    def _revive(self, index: int) -> None:
+        dead = self._processes[index]
+        now_s = time.monotonic()
+        recent = [
+            at_s
+            for at_s in self._restarts.get(dead.spec.name, [])
+            if now_s - at_s < RESTART_PERIOD_S
+        ]
+        if len(recent) >= dead.spec.restarts_max:
+            raise StackError(dead.obituary())
+        self._restarts[dead.spec.name] = [*recent, now_s]
+        self._processes[index] = Process(dead.spec)
+        self._describe(self._stack.stores).write(self._stack.directory)
 
     def run(self, *, on_ready: Callable[[StackState], None] = lambda _: None) -> None:
         """Start, watch, stop. Call it from the main thread: it takes SIGTERM and SIGINT.
