@@ -21,9 +21,7 @@ class IdentityKeyUnknown(IdentityInvalid):
 class Identity:
     """From `authorization` metadata to a user id."""
 
-    def __init__(
-        self, keys: KeySet, *, issuer: str, audience: str, remembered_max: int
-    ) -> None:
+    def __init__(self, keys: KeySet, *, issuer: str, audience: str, remembered_max: int) -> None:
         """`issuer`, `audience`: what a token must name; `remembered_max`: tokens kept."""
         self._keys = keys
         self._issuer = issuer

@@ -87,8 +87,13 @@ def parse_jwks(document: str, *, allow_symmetric: bool) -> dict[str, jwt.PyJWK]:
     return {key.key_id or "": key for key in found}
 
 
+def is_url(source: str) -> bool:
+    """Whether the source is fetched over HTTP; anything else is a path."""
+    return source.startswith(("http://", "https://"))
+
+
 def _read(source: str) -> str:
-    if not source.startswith(("http://", "https://")):
+    if not is_url(source):
         return read_file(source)
     try:
         with urllib.request.urlopen(source, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310 - scheme checked above

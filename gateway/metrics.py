@@ -1,6 +1,6 @@
 """Metrics of the gateway; those of its calls are in seckill.telemetry."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -59,7 +59,15 @@ def count_local_refusals(outcomes: Mapping[int, int]) -> None:
 
 
 def watch_buckets(all_buckets: Iterable[Buckets]) -> None:
-    """Let the metrics show these buckets; read when they are scraped."""
+    """Let the metrics show how many of these are in memory; counted when they are scraped."""
     for buckets in all_buckets:
-        _BUCKETS.labels(buckets.name).set_function(lambda found=buckets: found.tracked)
-        buckets.on_refusal = _LIMITED.labels(buckets.name).inc
+        _BUCKETS.labels(buckets.name).set_function(_tracked(buckets))
+
+
+def _tracked(buckets: Buckets) -> Callable[[], float]:
+    return lambda: buckets.tracked
+
+
+def count_refusals(bucket: str) -> Callable[[], object]:
+    """What to call at each refusal of the bucket."""
+    return _LIMITED.labels(bucket).inc

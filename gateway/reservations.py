@@ -29,7 +29,9 @@ def _encoded(outcome: int) -> bytes:
 
 
 # Most answers are refusals without an order number: encoded once.
-ANSWERS = {value: _encoded(value) for value in inventory_pb2.PurchaseOutcome.values()}
+ANSWERS: dict[int, bytes] = {
+    value: _encoded(value) for value in inventory_pb2.PurchaseOutcome.values()
+}
 
 
 class Attempt(Waiting):
@@ -64,7 +66,7 @@ class Reservations:
 
     def __init__(
         self,
-        stub: inventory_pb2_grpc.InventoryServiceAsyncStub,
+        stub: "inventory_pb2_grpc.InventoryServiceAsyncStub",
         refusals: Refusals,
         *,
         batch_max: int,
@@ -138,7 +140,7 @@ class Reservations:
         for attempt, result in zip(batch, response.results, strict=True):
             outcome = result.outcome
             outcomes[outcome] += 1
-            if result.order_no:
+            if result.order_no or outcome not in ANSWERS:
                 # ReserveResult and PurchaseResponse have the same fields (a test holds that).
                 attempt.call.respond(result.SerializeToString())
             else:
@@ -160,7 +162,5 @@ def reserve_fault(error: grpc.aio.AioRpcError) -> SeckillError:
             return from_rpc_error(error, stage="inventory")
     unsent = any(text in (error.details() or "") for text in NEVER_SENT)
     if error.code() is grpc.StatusCode.UNAVAILABLE and unsent:
-        return DependencyUnavailable(
-            "inventory does not answer", metadata={"stage": "inventory"}
-        )
+        return DependencyUnavailable("inventory does not answer", metadata={"stage": "inventory"})
     return OutcomeUnknown()

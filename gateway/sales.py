@@ -11,7 +11,7 @@ import structlog
 from gateway.metrics import SALES_STREAM_UP, SOLD_OUT_SALES
 from gateway.recent import Recent
 from seckill.errors import Overloaded, SaleNotFound, SeckillError, from_rpc_error
-from seckill.v1 import errors_pb2, inventory_pb2, inventory_pb2_grpc, sale_pb2
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 
 # Near the edges of the window the script decides, by the one clock that counts.
 CLOCK_SKEW_S = 1.0
@@ -22,13 +22,12 @@ ANSWER_KEPT_S = 1.0
 ANSWERS_MAX = 8_192
 LOOKUP_TIMEOUT_S = 1.0
 
-Outcome = inventory_pb2.PurchaseOutcome
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class SaleView:
-    """A sale at one moment. Two views are the same only if they are the same object.
+    """A sale at one moment. Each snapshot makes a new object, even where nothing differs.
 
     Attributes:
         start_s, end_s: Unix time.
@@ -87,12 +86,17 @@ class Sales:
 
     def __init__(
         self,
-        stub: inventory_pb2_grpc.InventoryServiceAsyncStub,
+        stub: "inventory_pb2_grpc.InventoryServiceAsyncStub",
         *,
         believed_s: float,
         lookups_max: int,
     ) -> None:
-        """`believed_s`: how long flags outlive the stream; `lookups_max`: sales asked for at once."""
+        """
+        Args:
+            stub: inventory_svc.
+            believed_s: how long flags outlive the stream.
+            lookups_max: sales asked for at the same time.
+        """
         self.seen = asyncio.Event()
         self._stub = stub
         self._believed_s = believed_s
@@ -146,9 +150,11 @@ class Sales:
                 raise from_rpc_error(error, stage="inventory") from error
         else:
             payload = response.SerializeToString()
-            # The stream may be a moment behind, or down; it replaces this when it comes.
-            if sku not in self._views:
-                self._views[sku] = SaleView.of(response.sale)
+            # The stream may be behind, or down. An equal view stays the same object: what was
+            # remembered with it still holds.
+            view = SaleView.of(response.sale)
+            if self._views.get(sku) != view:
+                self._views[sku] = view
         self._answers.put(sku, _Answer(payload, time.monotonic() + ANSWER_KEPT_S))
         if payload is None:
             raise SaleNotFound(metadata={"sku": sku})
@@ -185,5 +191,3 @@ class Sales:
             self._views[sale.terms.sku] = SaleView.of(sale)
             self._answers.drop(sale.terms.sku)
         SOLD_OUT_SALES.set(sum(view.sold_out for view in self._views.values()))
-
-

@@ -56,12 +56,12 @@ def serve_metrics(listen: str) -> Iterator[None]:
 metrics_server = contextmanager(serve_metrics)
 
 
-class BatchHistogram(Histogram):  # type: ignore[misc]
+class BatchHistogram(Histogram):
     """A histogram that takes many equal observations at once."""
 
     def observe_many(self, amount: float, count: int) -> None:
         """As `count` times `observe(amount)`, for the price of one."""
-        self._raise_if_not_observable()
+        self._raise_if_not_observable()  # type: ignore[no-untyped-call]
         self._sum.inc(amount * count)
         for bound, bucket in zip(self._upper_bounds, self._buckets, strict=True):
             if amount <= bound:

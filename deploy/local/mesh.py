@@ -156,17 +156,15 @@ def write_environment(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def service_specs(
-    settings: Mapping[str, str], *, ports: Mapping[str, Ports], directory: Path
+    env: Mapping[str, str], *, ports: Mapping[str, Ports], directory: Path
 ) -> list[ProcessSpec]:
-    """The four processes, in the order of starting; logs go to `directory`."""
-    # Variables of the caller win, so that `SECKILL_GATEWAY_FRONT=grpcio make up` does what it says.
-    env = {**settings, **os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)}
+    """The four processes with this environment, in the order of starting; logs go to `directory`."""
     return [
         ProcessSpec(
             name=stage.name,
             command=[sys.executable, "-m", stage.module],
             log_path=directory / f"{stage.name}.log",
-            env=env,
+            env={**env, "PYTHONPATH": str(REPOSITORY_ROOT)},
             cwd=REPOSITORY_ROOT,
             ready=_Ready(f"{LOOPBACK}:{ports[stage.name].grpc}", stage.service),
             address=f"{LOOPBACK}:{ports[stage.name].grpc}",
@@ -207,7 +205,8 @@ def mesh(stores: Stores) -> Sequence[ProcessSpec]:
     issuer = load_or_create(directory / "secrets")
     settings = service_environment(stores, ports=ports, issuer=issuer)
     write_environment(directory / "dev.env", settings)
-    return service_specs(settings, ports=ports, directory=directory)
+    # Variables of the caller win, so that `SECKILL_GATEWAY_FRONT=grpcio make up` does what it says.
+    return service_specs({**settings, **os.environ}, ports=ports, directory=directory)
 
 
 async def _prepare(stores: Stores) -> None:

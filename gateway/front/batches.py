@@ -40,7 +40,7 @@ class Batches:
     @staticmethod
     def _admit(calls: Sequence[Call], *, room: int) -> list[Call]:
         now_s = time.monotonic()
-        admitted = []
+        admitted: list[Call] = []
         for call in calls:
             if call.cancelled:
                 continue

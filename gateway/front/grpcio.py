@@ -104,9 +104,8 @@ class _Paths(grpc.GenericRpcHandler):
         methods: Sequence[HotMethod],
         behavior: Callable[[HotMethod], Callable[..., Awaitable[bytes]]],
     ) -> None:
-        self._handlers = {
-            method.path: grpc.unary_unary_rpc_method_handler(behavior(method))
-            for method in methods
+        self._handlers: dict[str, Any] = {
+            method.path: grpc.unary_unary_rpc_method_handler(behavior(method)) for method in methods
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:

@@ -27,8 +27,6 @@ from seckill.telemetry import MethodMetrics, server_metrics
 
 # Events taken in one go; a batch is handled in a few milliseconds.
 BATCH_MAX = 512
-# How often a drain looks whether the last call has ended.
-DRAIN_POLL_S = 0.01
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 Event = tuple[
@@ -144,14 +142,13 @@ class NativeFront:
         # Calls that are not answered; the front's other objects take theirs out of it.
         self.calls: dict[int, _NativeCall] = {}
         self._methods = methods
-        self._metrics = [
-            server_metrics.method(method.path, streaming=False) for method in methods
-        ]
+        self._metrics = [server_metrics.method(method.path, streaming=False) for method in methods]
         self._batches = Batches(calls_max=calls_max)
         self._touched: list[_Arrival] = []
         self._loop = asyncio.get_running_loop()
         self._begun = threading.Event()
-        self._draining = False
+        # Set while the front drains, done when the last call has ended.
+        self._drained: asyncio.Future[None] | None = None
         self._thread = threading.Thread(target=self._empty, name="front", daemon=True)
 
     @property
@@ -167,10 +164,9 @@ class NativeFront:
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new calls, and give those under way time to end."""
-        self._draining = True
-        ends_s = time.monotonic() + timeout_s
-        while self.calls and time.monotonic() < ends_s:
-            await asyncio.sleep(DRAIN_POLL_S)
+        self._drained = self._loop.create_future()
+        if self.calls:
+            await asyncio.wait((self._drained,), timeout=timeout_s)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -192,6 +188,8 @@ class NativeFront:
         now_s = time.monotonic()
         for arrival in touched:
             arrival.write(now_s)
+        if self._drained is not None and not self.calls and not self._drained.done():
+            self._drained.set_result(None)
 
     def _empty(self) -> None:
         """The thread: batch after batch, until the front is closed."""
@@ -209,7 +207,7 @@ class NativeFront:
             for index, calls in enumerate(arrived):
                 if calls:
                     self._metrics[index].batch_begun(len(calls))
-            if self._draining:
+            if self._drained is not None:
                 self._refuse(arrived)
                 return
             under_way = len(self.calls) - sum(map(len, arrived))

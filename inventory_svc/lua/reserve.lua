@@ -33,7 +33,7 @@ local stock = tonumber(call('GET', stock_key))
 if not sale[1] or not stock or stock % 1 ~= 0 then
   return {NOT_LOADED}
 end
-if call('XLEN', queue_key) > backlog_max then
+if call('XLEN', queue_key) >= backlog_max then
   return {BACKLOG_FULL}
 end
 

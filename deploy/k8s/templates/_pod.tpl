@@ -2,7 +2,7 @@
 {{- define "seckill.settings" -}}
 {{- $stage := get (include "seckill.stages" .root | fromYaml) .component -}}
 {{- $settings := dict "profile" "production" -}}
-{{- $_ := set $settings "drain_timeout_s" (toString .root.Values.drain.timeoutSeconds) -}}
+{{- $_ := set $settings "drain_timeout_s" .root.Values.drain.timeoutSeconds -}}
 {{- $_ := set $settings (printf "%s_listen" .component) (printf "0.0.0.0:%v" $stage.port) -}}
 {{- $_ := set $settings (printf "%s_metrics_listen" .component) (printf "0.0.0.0:%v" $stage.metricsPort) -}}
 {{- range $stage.calls -}}
@@ -18,8 +18,13 @@
 {{- end -}}
 {{- $own := get (get .root.Values .component) "settings" -}}
 {{- range $name, $value := mergeOverwrite $settings (deepCopy .root.Values.settings) (deepCopy $own) }}
-SECKILL_{{ upper $name }}: {{ toString $value | quote }}
+SECKILL_{{ upper $name }}: {{ include "seckill.scalar" $value | quote }}
 {{- end }}
+{{- end }}
+
+{{/* Helm reads every number as a float, and would print a million as 1e+06. */}}
+{{- define "seckill.scalar" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
 {{/* One environment variable from a Secret. */}}
@@ -119,6 +124,8 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: {{ . }}
     whenUnsatisfiable: ScheduleAnyway
+    # Counts each revision by itself, else a rollout ends lopsided.
+    matchLabelKeys: [pod-template-hash]
     labelSelector:
       matchLabels:
         {{- include "seckill.selectorLabels" $ | nindent 8 }}

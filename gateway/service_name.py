@@ -1,0 +1,3 @@
+"""The service's full name."""
+
+SERVICE = "seckill.v1.GatewayService"

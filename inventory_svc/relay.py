@@ -1,0 +1,229 @@
+"""The relay: moves reservations from the outbox streams in Redis to Kafka, at least once.
+
+An entry is removed only after Kafka has acknowledged its record. Until then it stays pending in
+the stream's consumer group: read again by this relay after a failure, taken over by another one
+when this one is gone.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from inventory_svc import metrics
+from inventory_svc.outbox import Entry, Record, UndecodableEntry, order_in, to_record
+from inventory_svc.producer import OrdersProducer
+from inventory_svc.settings import InventorySettings
+from inventory_svc.stock import Stock
+from inventory_svc.streams import OutboxStreams
+from seckill.clock import Clock
+from seckill.errors import DependencyUnavailable, SeckillError
+
+# Streams read by one pipeline, and so by one pass.
+STREAMS_MAX = 64
+DEPTH_INTERVAL_S = 1.0
+RELEASE_TIMEOUT_S = 1.0
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RelayResult:
+    """What a pass has done."""
+
+    # Entries that Kafka has acknowledged.
+    sent: int = 0
+    # Entries that could not be read, in the dead-letter topic now.
+    dead_lettered: int = 0
+    # Of all these, entries taken over from a relay that had left them unfinished.
+    claimed: int = 0
+
+    def __add__(self, other: "RelayResult") -> "RelayResult":
+        return RelayResult(
+            self.sent + other.sent,
+            self.dead_lettered + other.dead_lettered,
+            self.claimed + other.claimed,
+        )
+
+    @property
+    def moved(self) -> int:
+        """Entries that left the outbox."""
+        return self.sent + self.dead_lettered
+
+
+class Relay:
+    """Moves entries while the process runs; woken by reservations, else by the clock."""
+
+    def __init__(
+        self,
+        streams: OutboxStreams,
+        producer: OrdersProducer,
+        stock: Stock,
+        *,
+        settings: InventorySettings,
+        clock: Clock,
+    ) -> None:
+        """Wire it; `stock` takes back the units of entries that cannot be read."""
+        self._streams = streams
+        self._producer = producer
+        self._stock = stock
+        self._settings = settings
+        self._clock = clock
+        self._woken: set[str] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._next_full_s = self._next_claim_s = self._next_depth_s = 0.0
+
+    def wake(self, sku: str) -> None:
+        """There are new entries of this sku; without effect on the caller's time."""
+        self._woken.add(sku)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Move entries until cancelled, then once more for a bounded time, and disconnect."""
+        work = asyncio.create_task(self._work(), name="relay-work")
+        try:
+            # Cancelled in the middle of a pass, Kafka would get its entries twice.
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self._stopping = True
+            self._wake.set()
+            await asyncio.wait([work], timeout=self._settings.inventory_relay_flush_timeout_s)
+            raise
+        finally:
+            work.cancel()
+            with suppress(asyncio.CancelledError, SeckillError):
+                await work
+            await self._producer.close()
+
+    async def run_once(self) -> RelayResult:
+        """Move what there is, one pass over all outboxes.
+
+        Raises:
+            DependencyUnavailable: Redis or Kafka failed; whatever was not acknowledged stays.
+        """
+        skus = await self._streams.skus()
+        total = RelayResult()
+        claiming = self._clock.monotonic_s() >= self._next_claim_s
+        for begin in range(0, len(skus), STREAMS_MAX):
+            chunk = skus[begin : begin + STREAMS_MAX]
+            if claiming:
+                total += await self._move_claimed(chunk)
+            total += await self._move_read(chunk)
+        if claiming:
+            idle_s = self._settings.inventory_relay_claim_idle_s
+            self._next_claim_s = self._clock.monotonic_s() + idle_s / 2
+        return total
+
+    async def _work(self) -> None:
+        interval_s = self._settings.inventory_relay_interval_s
+        backoff_s = interval_s
+        while True:
+            try:
+                result = await self._pass()
+            except SeckillError as error:
+                if self._stopping:
+                    log.warning("the last pass failed", error=str(error))
+                    return
+                log.warning("relay pass failed", error=str(error), retry_after_s=backoff_s)
+                await self._pause(backoff_s)
+                backoff_s = min(2 * backoff_s, self._settings.inventory_relay_backoff_max_s)
+                continue
+            backoff_s = interval_s
+            if result.moved == 0:
+                if self._stopping:
+                    return
+                await self._pause(max(0.0, self._next_full_s - self._clock.monotonic_s()))
+
+    async def _pause(self, most_s: float) -> None:
+        """Until somebody wakes us, then a little longer so that entries gather."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self._wake.wait()
+            if not self._stopping:
+                await asyncio.sleep(self._settings.inventory_relay_linger_s)
+
+    async def _pass(self) -> RelayResult:
+        """The outboxes that woke us, and every now and then all of them."""
+        self._wake.clear()
+        now_s = self._clock.monotonic_s()
+        if self._stopping or now_s >= self._next_full_s:
+            self._woken.clear()
+            result = await self.run_once()
+            self._next_full_s = now_s + self._settings.inventory_relay_interval_s
+        else:
+            skus = sorted(self._woken)[:STREAMS_MAX]
+            result = await self._move_read(skus) if skus else RelayResult()
+            if result.moved == 0:
+                self._woken.difference_update(skus)
+        if now_s >= self._next_depth_s:
+            await self._measure()
+            self._next_depth_s = now_s + DEPTH_INTERVAL_S
+        return result
+
+    async def _measure(self) -> None:
+        depth, oldest_s = await self._streams.backlog(await self._streams.skus())
+        age_s = 0.0 if oldest_s is None else max(0.0, self._clock.now_s() - oldest_s)
+        metrics.outbox_depth.set(depth)
+        metrics.outbox_oldest_age.set(age_s)
+
+    async def _move_claimed(self, skus: Sequence[str]) -> RelayResult:
+        entries = await self._streams.claim(skus)
+        if not entries:
+            return RelayResult()
+        log.info("entries taken over", entries=len(entries))
+        metrics.relay_claimed.inc(len(entries))
+        moved = await self._move(entries)
+        return moved + RelayResult(claimed=len(entries))
+
+    async def _move_read(self, skus: Sequence[str]) -> RelayResult:
+        """Read, send, remove. A stream counts as finished only when all went well."""
+        was_unfinished = self._streams.unfinished(skus)
+        entries = await self._streams.read(skus)
+        result = await self._move(entries) if entries else RelayResult()
+        # Of the others only the first pending entries were read: they are read on.
+        self._streams.finished(sku for sku in skus if sku not in was_unfinished)
+        return result
+
+    async def _move(self, entries: Sequence[Entry]) -> RelayResult:
+        records: list[Record] = []
+        unreadable: list[tuple[Entry, str]] = []
+        gone: list[Entry] = []
+        for entry in entries:
+            if entry.deleted:
+                gone.append(entry)
+                continue
+            try:
+                records.append(to_record(entry))
+            except UndecodableEntry as error:
+                unreadable.append((entry, str(error)))
+        if gone:
+            await self._streams.remove(gone)
+        sent = await self._send(records) if records else 0
+        for entry, problem in unreadable:
+            await self._bury(entry, problem)
+        return RelayResult(sent=sent, dead_lettered=len(unreadable))
+
+    async def _send(self, records: Sequence[Record]) -> int:
+        delivery = await self._producer.deliver(records)
+        await self._streams.remove(record.entry for record in delivery.acknowledged)
+        metrics.relay_entries.inc(len(delivery.acknowledged))
+        if delivery.error is not None:
+            raise DependencyUnavailable("kafka does not take orders") from delivery.error
+        return len(records)
+
+    async def _bury(self, entry: Entry, problem: str) -> None:
+        """Make an entry that cannot be read a dead letter, and give its units back if possible."""
+        log.error(
+            "outbox entry cannot be read",
+            sku=entry.sku,
+            entry_id=entry.entry_id.decode(),
+            problem=problem,
+        )
+        await self._producer.dead_letter(entry, problem=problem)
+        order = order_in(entry.payload)
+        if order is not None:
+            await self._stock.release(entry.sku, [order], timeout_s=RELEASE_TIMEOUT_S)
+        await self._streams.remove([entry])
+        metrics.dead_letters.inc()

@@ -1,0 +1,141 @@
+"""What operators see of each stage: health, reflection, metrics, logs, stopping, settings."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import grpc
+import psutil
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from deploy.local import Stores
+from deploy.local.mesh import REPOSITORY_ROOT, STAGES, Stage
+from seckill.server import LIVE
+from seckill.v1 import gateway_pb2, inventory_pb2, order_pb2, rollback_pb2
+from tests.e2e.actions import CALL_S, Gateway, Rollback, buy, open_sale
+from tests.factories import new_id, sale_terms
+from tests.mesh import Mesh
+
+each_stage = pytest.mark.parametrize("stage", STAGES, ids=[stage.name for stage in STAGES])
+FILES = {
+    "gateway": gateway_pb2,
+    "inventory": inventory_pb2,
+    "order": order_pb2,
+    "rollback": rollback_pb2,
+}
+RESIDENT_MIB_MAX = 600
+
+
+@each_stage
+async def test_health_answers_for_all_each_service_and_liveness(mesh: Mesh, stage: Stage) -> None:
+    """ "", the full service name and "live" are SERVING; an unknown name is NOT_FOUND."""
+    async with mesh.channel(stage.name) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", stage.service, LIVE):
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=CALL_S)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=CALL_S)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@each_stage
+async def test_reflection_tells_every_method(mesh: Mesh, stage: Stage) -> None:
+    """A client without the contracts, such as grpcurl, can list and call everything."""
+    request = reflection_pb2.ServerReflectionRequest
+    async with mesh.channel(stage.name) as channel:
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter(
+                [
+                    request(list_services=""),
+                    request(file_containing_symbol=stage.service),
+                ]
+            ),
+            timeout=CALL_S,
+        )
+        listed, described = [answer async for answer in call]
+    names = {service.name for service in listed.list_services_response.service}
+    assert {stage.service, "grpc.health.v1.Health"} <= names
+    blobs = described.file_descriptor_response.file_descriptor_proto
+    told = {
+        method.name
+        for blob in blobs
+        for service in FileDescriptorProto.FromString(blob).service
+        for method in service.method
+    }
+    file = FILES[stage.name].DESCRIPTOR
+    expected = {
+        method.name for service in file.services_by_name.values() for method in service.methods
+    }
+    assert expected <= told
+
+
+async def test_metrics_count_calls_under_the_usual_names(mesh: Mesh, gateway: Gateway) -> None:
+    """grpc_server_* with type, service, method and code, and the sale's own counters."""
+    sku = await open_sale(mesh, sale_terms())
+    await buy(gateway, mesh, sku=sku, user=new_id("buyer"))
+    text = {stage.name: await asyncio.to_thread(mesh.metrics, stage.name) for stage in STAGES}
+    handled = 'grpc_server_handled_total{grpc_code="OK",grpc_method="%s",grpc_service="%s"'
+    assert handled % ("Purchase", "seckill.v1.GatewayService") in text["gateway"]
+    assert handled % ("BatchReserve", "seckill.v1.InventoryService") in text["inventory"]
+    assert "seckill_outbox_depth" in text["inventory"]
+    assert all("grpc_server_handling_seconds_bucket" in found for found in text.values())
+
+
+async def test_the_operators_calls_of_rollback_answer(rollback: Rollback) -> None:
+    """A round can be run by hand, and the status tells of rounds."""
+    await rollback.Sweep(rollback_pb2.SweepRequest(), timeout=CALL_S)
+    status = await rollback.GetStatus(rollback_pb2.GetStatusRequest(), timeout=CALL_S)
+    assert status.rounds > 0
+
+
+@each_stage
+async def test_sigterm_ends_a_stage_in_good_order(mesh: Mesh, stage: Stage) -> None:
+    """Exit status 0, and the last thing it logs is that it stopped."""
+    assert mesh.terminate(stage.name) == 0
+    assert "stopped" in mesh.log(stage.name).strip().splitlines()[-1]
+    mesh.restart(stage.name)
+
+
+@each_stage
+def test_a_bad_setting_ends_the_process_with_its_name_and_value(mesh: Mesh, stage: Stage) -> None:
+    """Exit status 2, one line, no traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", stage.module],
+        env={**os.environ, **mesh.settings, "SECKILL_DRAIN_TIMEOUT_S": "soon"},
+        cwd=REPOSITORY_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "SECKILL_DRAIN_TIMEOUT_S='soon'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_four_services_stay_small_at_rest(mesh: Mesh) -> None:
+    """Less than 600 MiB resident together."""
+    resident = sum(psutil.Process(mesh.pid(stage.name)).memory_info().rss for stage in STAGES)
+    assert resident < RESIDENT_MIB_MAX * 1024 * 1024
+
+
+async def test_no_token_and_no_key_is_ever_logged(
+    mesh: Mesh, gateway: Gateway, prepared_stores: Stores
+) -> None:
+    """Neither an identity nor a password nor a signing key stands in any log."""
+    sku = await open_sale(mesh, sale_terms())
+    user = new_id("canary")
+    await buy(gateway, mesh, sku=sku, user=user)
+    secret_parts = (
+        mesh.identity(user)[0][1].split(".")[2],
+        mesh.issuer.purchase_token_keys.partition(":")[2],
+        prepared_stores.postgres_dsn.split(":")[2].split("@")[0],
+        user,
+    )
+    logs = [mesh.log(stage.name) for stage in STAGES]
+    assert not [part for part in secret_parts for log in logs if part in log]

@@ -1,0 +1,102 @@
+"""The four services as processes of a test, on free ports."""
+
+import os
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import grpc
+
+from deploy.local import Process, ProcessSpec, Stores
+from deploy.local.deadline import drive
+from deploy.local.mesh import STAGES, claim_ports, service_environment, service_specs
+from seckill.dev_issuer import load_or_create
+
+FREE_PORTS = {
+    variable: "0"
+    for stage in STAGES
+    for variable in (stage.port_variable, stage.metrics_port_variable)
+}
+
+
+class Mesh:
+    """Starts all four services; a context manager that stops them."""
+
+    def __init__(
+        self, stores: Stores, *, directory: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings`: SECKILL_ variables that differ from the local stack's."""
+        self.stores = stores
+        self.directory = directory
+        self.ports = claim_ports(FREE_PORTS)
+        self.issuer = load_or_create(directory / "secrets")
+        inherited = {key: value for key, value in os.environ.items() if "SECKILL_" not in key}
+        self.settings = {
+            **service_environment(stores, ports=self.ports, issuer=self.issuer),
+            **(settings or {}),
+        }
+        specs = service_specs({**inherited, **self.settings}, ports=self.ports, directory=directory)
+        self._specs: dict[str, ProcessSpec] = {spec.name: spec for spec in specs}
+        self._processes: dict[str, Process] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            for name in self._specs:
+                self._processes[name] = Process(self._specs[name])
+            drive([process.wait_ready() for process in self._processes.values()])
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop what runs, last first."""
+        while self._processes:
+            self._processes.popitem()[1].stop()
+
+    def kill(self, name: str) -> None:
+        """End one service with SIGKILL."""
+        self._processes[name].kill()
+
+    def terminate(self, name: str) -> int:
+        """End one service with SIGTERM; returns its exit code."""
+        process = self._processes[name]
+        process.stop()
+        return process.returncode or 0
+
+    def restart(self, name: str) -> None:
+        """Start a service that has ended, and wait until it is ready."""
+        self._processes[name] = Process(self._specs[name])
+        drive([self._processes[name].wait_ready()])
+
+    def pid(self, name: str) -> int:
+        """Process id of a service."""
+        return self._processes[name].pid
+
+    def address(self, name: str) -> str:
+        """host:port of a service."""
+        return self._specs[name].address
+
+    def channel(self, name: str) -> grpc.aio.Channel:
+        """A new channel to a service."""
+        return grpc.aio.insecure_channel(
+            self.address(name), options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+
+    def identity(self, user_id: str) -> tuple[tuple[str, str], ...]:
+        """Metadata that says who calls."""
+        return (("authorization", f"Bearer {self.issuer.token(user_id)}"),)
+
+    def metrics(self, name: str) -> str:
+        """What a service tells Prometheus."""
+        url = f"http://127.0.0.1:{self.ports[name].metrics}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def log(self, name: str) -> str:
+        """What a service has logged."""
+        return self._specs[name].log_path.read_text()
