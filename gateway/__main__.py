@@ -1,6 +1,7 @@
 """`python -m gateway`: the wiring, by hand."""
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 
 import grpc
 import structlog
@@ -52,8 +53,8 @@ def build_admission(settings: GatewaySettings, keys: KeySet) -> Admission:
     return Admission(
         Identity(
             keys,
-            issuer=settings.gateway_issuer,
-            audience=settings.gateway_audience,
+            issuer=settings.gateway_jwt_issuer,
+            audience=settings.gateway_jwt_audience,
             remembered_max=settings.gateway_identities_max,
         ),
         ClientAddresses(
@@ -118,7 +119,7 @@ async def open_inventory(
     """The channel to inventory_svc."""
     channel: grpc.aio.Channel = await process.enter(
         open_channel(
-            settings.gateway_inventory_target,
+            settings.inventory_target,
             service=INVENTORY,
             reads=["GetSale", "ListSales"],
         )
@@ -129,7 +130,7 @@ async def open_inventory(
 async def open_orders(settings: GatewaySettings, process: Process) -> Orders:
     """The channel to order_svc, and polling over it."""
     channel: grpc.aio.Channel = await process.enter(
-        open_channel(settings.gateway_order_target, service=ORDER, reads=["BatchGetOrders"])
+        open_channel(settings.order_target, service=ORDER, reads=["BatchGetOrders"])
     )
     return Orders(
         order_pb2_grpc.OrderServiceStub(channel),
@@ -140,8 +141,17 @@ async def open_orders(settings: GatewaySettings, process: Process) -> Orders:
     )
 
 
-async def serve(settings: GatewaySettings, process: Process) -> None:
-    """Run until the process is told to stop."""
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that answers."""
+
+    port: int
+    health: Health
+    sales: Sales
+
+
+async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
+    """Open everything, the front last."""
     keys = await open_keys(settings, process)
     inventory = await open_inventory(settings, process)
     orders = await open_orders(settings, process)
@@ -151,11 +161,36 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
         lookups_max=settings.gateway_lookups_max,
     )
     await process.spawn("sales", sales.watch())
+    admission = build_admission(settings, keys)
+    hot = build_hot_methods(
+        settings, admission=admission, keys=keys, sales=sales, inventory=inventory, orders=orders
+    )
+    rest = RestServicer(
+        admission=admission,
+        keys=keys,
+        inventory=inventory,
+        orders=orders,
+        timeout_s=settings.gateway_inventory_timeout_s,
+    )
+    health = Health([SERVICE])
+    port = await process.enter(open_front(settings, hot.methods(), rest.register, health))
+    return Gateway(port, health, sales)
+
+
+def build_hot_methods(
+    settings: GatewaySettings,
+    *,
+    admission: Admission,
+    keys: KeySet,
+    sales: Sales,
+    inventory: "inventory_pb2_grpc.InventoryServiceAsyncStub",
+    orders: Orders,
+) -> HotMethods:
+    """The handlers, with what only they use."""
     refusals = Refusals(
         policy=settings.gateway_refusals, remembered_max=settings.gateway_refusals_max
     )
-    admission = build_admission(settings, keys)
-    hot = HotMethods(
+    return HotMethods(
         admission=admission,
         keys=keys,
         tokens=PurchaseTokens(parse_keys(settings.gateway_token_keys.get_secret_value())),
@@ -173,23 +208,13 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
         token_ttl_s=settings.gateway_token_ttl_s,
         halted=settings.gateway_kill_switch,
     )
-    rest = RestServicer(
-        admission=admission,
-        keys=keys,
-        inventory=inventory,
-        orders=orders,
-        timeout_s=settings.gateway_inventory_timeout_s,
-    )
-    health = Health([SERVICE])
-    front = open_front(
-        settings,
-        hot.methods(),
-        rest.register,
-        health,
-    )
-    port = await process.enter(front)
-    log.info("serving", port=port, front=settings.gateway_front)
-    await process.until_stopped(health, {"sales": sales.check_seen})
+
+
+async def serve(settings: GatewaySettings, process: Process) -> None:
+    """Run until the process is told to stop."""
+    gateway = await open_gateway(settings, process)
+    log.info("serving", port=gateway.port, front=settings.gateway_front)
+    await process.until_stopped(gateway.health, {"sales": gateway.sales.check_seen})
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class HotMethods:
         expected = None
         if self._sales.believed(moment.monotonic_s):
             expected = sale.refusal(moment.now_s)
-            if expected is not None and sale.untouched:
+            if expected is not None and sale.never_sold(expected):
                 return expected
         self._admission.pass_anyone(call, moment)
         user_id = self._admission.pass_buyer(call.authorization, moment)

@@ -5,8 +5,8 @@ buyer who holds a unit and repeats his request must get his order's number, also
 sold out, and a flag does not know who holds one. He may have bought through another replica, or
 through this one before it was restarted. Only the script knows.
 
-So a flag alone refuses nobody, with one exception: while nobody at all holds a unit (the sale has
-not started) there is no one to be wronged. Everybody else is asked for once, in a coalesced batch,
+So a flag alone refuses nobody, with one exception: before the sale has sold anything there is no
+one to be wronged (SaleView.never_sold). Everybody else is asked for once, in a coalesced batch,
 and the script's refusal is remembered with the snapshot of the sale that it agreed with. For the
 next second, and only while that snapshot stands, the same buyer is told the same from memory: he
 cannot have got a unit without a restock, and a restock makes a new snapshot. What remains is the
@@ -53,7 +53,7 @@ class Refusals:
             expected: what the flags say a new buyer would be told.
             monotonic_s: now.
         """
-        if sale.untouched or (self._local and self._holders.get(buyer) is None):
+        if self._local and self._holders.get(buyer) is None:
             return expected
         remembered = self._refused.get(buyer)
         if remembered is None:

@@ -32,7 +32,7 @@ class SaleView:
     Attributes:
         start_s, end_s: Unix time.
         limit: most units in one purchase.
-        untouched: nobody holds a unit.
+        untouched: nobody held a unit when the snapshot was taken.
     """
 
     state: int
@@ -56,6 +56,14 @@ class SaleView:
             loaded=sale.loaded,
             untouched=sale.loaded and sale.remaining_units == terms.total_units,
         )
+
+    def never_sold(self, expected: int) -> bool:
+        """Whether nobody can hold a unit while the flags say `expected`.
+
+        A snapshot is made when the sale changes, not when a unit is sold: it is still right about
+        the holders only if it could not sell since, and its window has not begun.
+        """
+        return self.untouched and expected == inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED
 
     def refusal(self, now_s: float) -> int | None:
         """The PurchaseOutcome that any new buyer would get now, or None where it takes the script.
@@ -141,6 +149,7 @@ class Sales:
 
     async def _look_up(self, sku: str) -> bytes:
         payload: bytes | None = None
+        before = self._views.get(sku)
         try:
             response = await self._stub.GetSale(
                 inventory_pb2.GetSaleRequest(sku=sku), timeout=LOOKUP_TIMEOUT_S
@@ -150,10 +159,10 @@ class Sales:
                 raise from_rpc_error(error, stage="inventory") from error
         else:
             payload = response.SerializeToString()
-            # The stream may be behind, or down. An equal view stays the same object: what was
-            # remembered with it still holds.
+            # The stream may be behind, or down; but what it told meanwhile is newer. An equal view
+            # stays the same object: what was remembered with it still holds.
             view = SaleView.of(response.sale)
-            if self._views.get(sku) != view:
+            if self._views.get(sku) is before and before != view:
                 self._views[sku] = view
         self._answers.put(sku, _Answer(payload, time.monotonic() + ANSWER_KEPT_S))
         if payload is None:

@@ -18,8 +18,8 @@ class GatewaySettings(ProcessSettings):
 
     gateway_listen: Listen = "0.0.0.0:50051"
     gateway_metrics_listen: Listen = "0.0.0.0:9101"
-    gateway_inventory_target: str = "dns:///127.0.0.1:50052"
-    gateway_order_target: str = "dns:///127.0.0.1:50053"
+    inventory_target: str = "dns:///127.0.0.1:50052"
+    order_target: str = "dns:///127.0.0.1:50053"
 
     # native: batches from Rust; grpcio: the same handlers on grpc.aio alone.
     gateway_front: Literal["native", "grpcio"] = "native"
@@ -35,8 +35,8 @@ class GatewaySettings(ProcessSettings):
     # The issuer's keys: path or http(s) URL of a JWKS document; what tokens must name.
     gateway_jwks: Annotated[str, Field(min_length=1)]
     gateway_jwks_reload_s: Seconds = 300.0
-    gateway_issuer: Annotated[str, Field(min_length=1)] = "seckill"
-    gateway_audience: Annotated[str, Field(min_length=1)] = "seckill"
+    gateway_jwt_issuer: Annotated[str, Field(min_length=1)]
+    gateway_jwt_audience: Annotated[str, Field(min_length=1)] = "seckill"
     # Verified tokens remembered, about 1 KB each; the verification is the dearest check of all.
     gateway_identities_max: Count = 200_000
 

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
 from inventory_svc import metrics
-from inventory_svc.outbox import Record
+from inventory_svc.outbox import Entry, Record
 from seckill.errors import DependencyUnavailable
 
 log = structlog.get_logger()
@@ -100,19 +100,31 @@ class OrdersProducer:
             await self._discard(error)
         return Delivery(acknowledged=acknowledged, error=error)
 
-    async def dead_letter(
-        self, value: bytes, headers: Sequence[tuple[str, bytes]], *, key: bytes
-    ) -> None:
-        """Send one dead letter and wait until Kafka has it.
+    async def dead_letter(self, entry: Entry, *, problem: str) -> None:
+        """Send an entry that cannot be read as it is, and wait until Kafka has it.
 
         Raises:
             DependencyUnavailable: Kafka has not acknowledged it.
         """
+        entry_id = entry.entry_id.decode()
+        headers = {
+            "ce_id": f"{entry.sku}/{entry_id}",
+            "ce_source": "/seckill/inventory",
+            "ce_type": "seckill.outbox.undecodable.v1",
+            "ce_specversion": "1.0",
+            "content-type": "application/octet-stream",
+            "error": problem,
+            "sku": entry.sku,
+            "entry_id": entry_id,
+        }
         try:
             async with asyncio.timeout(self._timeout_s):
                 producer = await self._connected()
                 await producer.send_and_wait(
-                    self._dead_letter_topic, value, key=key, headers=headers
+                    self._dead_letter_topic,
+                    entry.payload or b"",
+                    key=entry.sku.encode(),
+                    headers=[(name, value.encode()) for name, value in headers.items()],
                 )
         except (KafkaError, OSError, TimeoutError) as error:
             await self._discard(error)

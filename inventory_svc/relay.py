@@ -93,8 +93,7 @@ class Relay:
             raise
         finally:
             work.cancel()
-            with suppress(asyncio.CancelledError, SeckillError):
-                await work
+            await asyncio.gather(work, return_exceptions=True)
             await self._producer.close()
 
     async def run_once(self) -> RelayResult:
@@ -121,28 +120,29 @@ class Relay:
         backoff_s = interval_s
         while True:
             try:
-                result = await self._pass()
+                moved = (await self._pass()).moved
             except SeckillError as error:
-                if self._stopping:
-                    log.warning("the last pass failed", error=str(error))
-                    return
                 log.warning("relay pass failed", error=str(error), retry_after_s=backoff_s)
-                await self._pause(backoff_s)
+                if self._stopping:
+                    return
+                await self._sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, self._settings.inventory_relay_backoff_max_s)
                 continue
             backoff_s = interval_s
-            if result.moved == 0:
-                if self._stopping:
+            if self._stopping:
+                if moved == 0:
                     return
-                await self._pause(max(0.0, self._next_full_s - self._clock.monotonic_s()))
-
-    async def _pause(self, most_s: float) -> None:
-        """Until somebody wakes us, then a little longer so that entries gather."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(most_s):
-                await self._wake.wait()
-            if not self._stopping:
+            elif moved == 0 and not self._woken:
+                await self._sleep(self._next_full_s - self._clock.monotonic_s())
+            if moved < self._settings.inventory_relay_entries_max and not self._stopping:
+                # Entries gather meanwhile: fewer and larger batches.
                 await asyncio.sleep(self._settings.inventory_relay_linger_s)
+
+    async def _sleep(self, most_s: float) -> None:
+        """Until somebody wakes us, at most `most_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, most_s)):
+                await self._wake.wait()
 
     async def _pass(self) -> RelayResult:
         """The outboxes that woke us, and every now and then all of them."""
@@ -150,16 +150,15 @@ class Relay:
         now_s = self._clock.monotonic_s()
         if self._stopping or now_s >= self._next_full_s:
             self._woken.clear()
-            result = await self.run_once()
             self._next_full_s = now_s + self._settings.inventory_relay_interval_s
+            result = await self.run_once()
         else:
             skus = sorted(self._woken)[:STREAMS_MAX]
+            self._woken.difference_update(skus)
             result = await self._move_read(skus) if skus else RelayResult()
-            if result.moved == 0:
-                self._woken.difference_update(skus)
         if now_s >= self._next_depth_s:
-            await self._measure()
             self._next_depth_s = now_s + DEPTH_INTERVAL_S
+            await self._measure()
         return result
 
     async def _measure(self) -> None:
@@ -178,12 +177,11 @@ class Relay:
         return moved + RelayResult(claimed=len(entries))
 
     async def _move_read(self, skus: Sequence[str]) -> RelayResult:
-        """Read, send, remove. A stream counts as finished only when all went well."""
-        was_unfinished = self._streams.unfinished(skus)
-        entries = await self._streams.read(skus)
-        result = await self._move(entries) if entries else RelayResult()
-        # Of the others only the first pending entries were read: they are read on.
-        self._streams.finished(sku for sku in skus if sku not in was_unfinished)
+        """Read, send, remove; what was read stays unfinished unless all of it went well."""
+        found = await self._streams.read(skus)
+        self._woken.update(found.more)
+        result = await self._move(found.entries) if found.entries else RelayResult()
+        self._streams.finished(found.finishing)
         return result
 
     async def _move(self, entries: Sequence[Entry]) -> RelayResult:
@@ -201,9 +199,16 @@ class Relay:
         if gone:
             await self._streams.remove(gone)
         sent = await self._send(records) if records else 0
+        buried = 0
         for entry, problem in unreadable:
-            await self._bury(entry, problem)
-        return RelayResult(sent=sent, dead_lettered=len(unreadable))
+            try:
+                await self._bury(entry, problem)
+                buried += 1
+            except SeckillError as error:
+                # Others do not wait for it. It stays pending, and is taken up again as an entry
+                # that was left unfinished for too long.
+                log.warning("entry stays for now", sku=entry.sku, error=str(error))
+        return RelayResult(sent=sent, dead_lettered=buried)
 
     async def _send(self, records: Sequence[Record]) -> int:
         delivery = await self._producer.deliver(records)

@@ -1,6 +1,7 @@
 """The outbox streams as the relay sees them: read, take over, remove, measure."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +21,17 @@ REMOVE_CHUNK = 1_000
 # Entries never delivered to any relay; entries pending with this one.
 _NEW, _PENDING = ">", "0"
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class ReadResult:
+    """Entries read, and what that says about their streams."""
+
+    entries: list[Entry] = field(default_factory=list)
+    # Skus whose streams have more to read.
+    more: list[str] = field(default_factory=list)
+    # Skus of which nothing is pending with us once these entries are removed.
+    finishing: list[str] = field(default_factory=list)
 
 
 class OutboxStreams:
@@ -54,28 +66,28 @@ class OutboxStreams:
             members: Any = await self._redis.smembers(SKUS)
         return sorted(member.decode() for member in members)
 
-    async def read(self, skus: Sequence[str]) -> list[Entry]:
-        """Up to `entries_max` entries: what we have left unfinished, else new ones."""
+    async def read(self, skus: Sequence[str]) -> ReadResult:
+        """Up to about `entries_max` entries: what we have left unfinished, else new ones."""
         origins = [_PENDING if sku in self._unfinished else _NEW for sku in skus]
-        # Before the command is sent: its reply may be lost, and we be cancelled.
+        # Before the command is sent: its reply may be lost, or we be cancelled.
         self._unfinished.update(skus)
         count = self._count(skus)
         pipeline = self._redis.pipeline(transaction=False)
         for sku, origin in zip(skus, origins, strict=True):
-            pipeline.xreadgroup(
-                RELAY_GROUP, self._consumer, {queue_key(sku): origin}, count=count
-            )
+            pipeline.xreadgroup(RELAY_GROUP, self._consumer, {queue_key(sku): origin}, count=count)
         with redis_faults():
             replies = await pipeline.execute(raise_on_error=False)
-        found: list[Entry] = []
-        for sku, reply in zip(skus, replies, strict=True):
+        found = ReadResult()
+        for sku, origin, reply in zip(skus, origins, replies, strict=True):
             if isinstance(reply, Exception):
                 await self._recover(sku, reply)
                 continue
             entries = _entries(sku, reply[0][1]) if reply else []
-            if not entries:
-                self._unfinished.discard(sku)
-            found += entries
+            found.entries += entries
+            if len(entries) == count:
+                found.more.append(sku)
+            if origin == _NEW or len(entries) < count:
+                found.finishing.append(sku)
         return found
 
     async def claim(self, skus: Sequence[str]) -> list[Entry]:

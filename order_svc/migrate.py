@@ -11,21 +11,14 @@ from pathlib import Path
 import asyncpg
 from alembic import command, op
 from alembic.config import Config
-from pydantic_settings import SettingsConfigDict
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from seckill.settings import PREFIX, PostgresSettings, load
+from seckill.settings import PostgresSettings, load
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
-
-
-class MigrateSettings(PostgresSettings):
-    """Where the database is."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
 
 def run_script(name: str) -> None:
@@ -77,7 +70,7 @@ async def migrate(dsn: str) -> None:
 
 def main() -> None:
     """Migrate the database of SECKILL_POSTGRES_DSN; exits with 1 where that fails."""
-    settings = load(MigrateSettings)
+    settings = load(PostgresSettings)
     try:
         asyncio.run(migrate(settings.postgres_dsn.get_secret_value()))
     except (SQLAlchemyError, asyncpg.PostgresError, OSError) as error:

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SECKILL_"
 EXIT_BAD_SETTING = 2
+# On every mixin: where classes are combined, the last base's configuration wins.
+CONFIG = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
 Listen = Annotated[str, Field(pattern=r"^.+:\d{1,5}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -22,7 +24,7 @@ Count = Annotated[int, Field(gt=0)]
 class ProcessSettings(BaseSettings):
     """What each stage's process needs."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = CONFIG
 
     profile: Literal["development", "production"] = "production"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -39,6 +41,8 @@ class ProcessSettings(BaseSettings):
 class RedisSettings(BaseSettings):
     """Where the stage's Redis is."""
 
+    model_config = CONFIG
+
     redis_url: SecretStr
     # A command that takes longer has failed; its effect is unknown.
     redis_timeout_s: Seconds = 1.0
@@ -48,6 +52,8 @@ class RedisSettings(BaseSettings):
 class KafkaSettings(BaseSettings):
     """Where Kafka is, and what its topics are called."""
 
+    model_config = CONFIG
+
     kafka_bootstrap: Annotated[str, Field(pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$")]
     orders_topic: str = "seckill.orders.v1"
     dead_letter_topic: str = "seckill.orders.v1.dlq"
@@ -55,6 +61,8 @@ class KafkaSettings(BaseSettings):
 
 class PostgresSettings(BaseSettings):
     """Where the database is."""
+
+    model_config = CONFIG
 
     postgres_dsn: SecretStr
     postgres_timeout_s: Seconds = 5.0

@@ -1,10 +1,10 @@
 """Check the chart in deploy/k8s, for `make lint`: `python tools/check_chart.py`.
 
 Lints it, renders it with its defaults and with each of its ci/*-values.yaml, checks what was
-rendered against the strict schemas of the oldest and the newest Kubernetes that the
-kubernetes-validate wheel carries, and runs the unit tests in deploy/k8s/tests. Helm and its
-unit-test runner are built on the first run (tools/install.py). Exits 1 where anything is wrong
-with the chart.
+rendered against the strict schemas of the oldest Kubernetes that the chart allows and of the newest
+that the kubernetes-validate wheel carries, and runs the unit tests in deploy/k8s/tests. Helm and
+its unit-test runner are built on the first run (tools/install.py). Exits 1 where anything is
+wrong with the chart.
 """
 
 import subprocess
@@ -39,14 +39,23 @@ def run(name: str, command: list[str]) -> str | None:
     return None
 
 
+def kubernetes_versions() -> tuple[str, str]:
+    """The oldest version that the chart allows and the newest known one, e.g. "1.30.0"."""
+    allowed = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["kubeVersion"]
+    oldest = allowed.removeprefix(">=").removesuffix("-0")
+    known = kubernetes_validate.utils.all_versions()
+    if oldest not in known:
+        raise RuntimeError(f"no schemas of Kubernetes {oldest}, the oldest that Chart.yaml allows")
+    return oldest, known[-1]
+
+
 def schema_faults(rendered: str) -> list[str]:
     """What is wrong with the documents of `rendered`, each fault with its place."""
-    versions = kubernetes_validate.utils.all_versions()
     faults = []
     for document in yaml.safe_load_all(rendered):
         if document is None or document["kind"] in FOREIGN_KINDS:
             continue
-        for version in (versions[0], versions[-1]):
+        for version in kubernetes_versions():
             place = f"{document['kind']} {document['metadata']['name']}, Kubernetes {version}"
             try:
                 kubernetes_validate.validate(document, version, strict=True)
