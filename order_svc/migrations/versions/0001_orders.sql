@@ -32,7 +32,9 @@ COMMENT ON COLUMN sales.epoch IS 'Grows by one each time the sale is loaded into
 
 CREATE TABLE orders (
     order_no      text COLLATE "C" PRIMARY KEY CHECK (length(order_no) = 26),
-    sku           text COLLATE "C" NOT NULL REFERENCES sales,
+    -- No foreign key: checking it row by row took a third of a batch's time (10 us an order), and
+    -- every writer holds the lock of the sale's row already. Sales are never deleted.
+    sku           text COLLATE "C" NOT NULL,
     user_id       text COLLATE "C" NOT NULL CHECK (user_id <> ''),
     request_id    text COLLATE "C" NOT NULL,
     quantity      integer     NOT NULL CHECK (quantity > 0),

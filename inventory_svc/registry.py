@@ -1,0 +1,58 @@
+"""OrderService as the registry of sales: what exists is decided there, not in Redis."""
+
+import grpc
+
+from seckill.clock import Clock
+from seckill.errors import from_rpc_error
+from seckill.v1 import order_pb2, order_pb2_grpc, sale_pb2
+
+ORDER_SERVICE = "seckill.v1.OrderService"
+# Methods of OrderService that may be retried.
+READS = ("GetSaleTotals",)
+# How long an answer about an unknown sku is taken for true, and for how many skus.
+ANSWER_TTL_S = 1.0
+ANSWERS_MAX = 1_024
+
+
+class SaleRegistry:
+    """Registers sales, and tells an unknown sku from a sale that Redis has lost."""
+
+    def __init__(
+        self, stub: order_pb2_grpc.OrderServiceAsyncStub, *, clock: Clock, timeout_s: float
+    ) -> None:
+        """`timeout_s`: longest wait for OrderService."""
+        self._stub = stub
+        self._clock = clock
+        self._timeout_s = timeout_s
+        # sku → (whether it is registered, until when that is taken for true).
+        self._answers: dict[str, tuple[bool, float]] = {}
+
+    async def register(
+        self, terms: sale_pb2.SaleTerms, *, timeout_s: float
+    ) -> order_pb2.RegisterSaleResponse:
+        """Register a sale. Raises what OrderService answers, or DependencyUnavailable."""
+        request = order_pb2.RegisterSaleRequest(terms=terms)
+        timeout_s = min(timeout_s, self._timeout_s)
+        try:
+            return await self._stub.RegisterSale(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, stage="order") from error
+
+    async def registered(self, sku: str, *, timeout_s: float) -> bool:
+        """Whether the sale exists; True where OrderService does not answer.
+
+        A caller that is told "not loaded" comes back, one that is told "not found" gives up.
+        """
+        known = self._answers.get(sku)
+        if known is not None and self._clock.monotonic_s() < known[1]:
+            return known[0]
+        request = order_pb2.GetSaleTotalsRequest(sku=sku)
+        exists = True
+        try:
+            await self._stub.GetSaleTotals(request, timeout=min(timeout_s, self._timeout_s))
+        except grpc.aio.AioRpcError as error:
+            exists = error.code() is not grpc.StatusCode.NOT_FOUND
+        if len(self._answers) >= ANSWERS_MAX:
+            self._answers.clear()
+        self._answers[sku] = (exists, self._clock.monotonic_s() + ANSWER_TTL_S)
+        return exists

@@ -1,0 +1,108 @@
+"""Constraints of InventoryService's requests. Pure."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from seckill.errors import InvalidField
+from seckill.v1 import inventory_pb2, sale_pb2
+from seckill.v1.inventory_pb2 import ReserveItem
+from seckill.validation import (
+    PAYMENT_WINDOW_DEFAULT_S,
+    PRINTABLE,
+    PURCHASE_LIMIT_MAX,
+    REQUEST_ID_MAX,
+    USER_ID_MAX,
+    Violations,
+    check_terms,
+)
+
+
+def check_sku(sku: str) -> None:
+    """Raises InvalidField where `sku` is none."""
+    violations = Violations()
+    violations.sku("sku", sku)
+    violations.check()
+
+
+def check_reserve(request: inventory_pb2.ReserveRequest) -> None:
+    """Raises InvalidField naming each constraint that is broken."""
+    violations = Violations()
+    violations.sku("sku", request.sku)
+    _check_item(violations, "item", request.item)
+    violations.check()
+
+
+def check_batch(request: inventory_pb2.BatchReserveRequest) -> None:
+    """Raises InvalidField naming each constraint that is broken, e.g. of items[3].quantity."""
+    violations = Violations()
+    violations.sku("sku", request.sku)
+    violations.batch("items", len(request.items))
+    violations.check()
+    if not _all_valid(request.items):
+        for index, item in enumerate(request.items):
+            _check_item(violations, f"items[{index}]", item)
+        violations.check()
+
+
+def check_release(request: inventory_pb2.ReleaseRequest) -> None:
+    """Raises InvalidField naming each constraint that is broken."""
+    violations = Violations()
+    violations.sku("sku", request.sku)
+    violations.batch("items", len(request.items))
+    violations.check()
+    for index, item in enumerate(request.items):
+        violations.order_no(f"items[{index}].order_no", item.order_no)
+        violations.user_id(f"items[{index}].user_id", item.user_id)
+    violations.check()
+
+
+def check_update(request: inventory_pb2.UpdateSaleRequest) -> None:
+    """Raises InvalidField naming each constraint that is broken."""
+    violations = Violations()
+    violations.sku("sku", request.sku)
+    if request.state not in sale_pb2.SaleState.values():
+        violations.add("state", f"is no state of a sale: {request.state}")
+    violations.check()
+
+
+def with_defaults(terms: sale_pb2.SaleTerms, *, start_default_ms: int) -> sale_pb2.SaleTerms:
+    """Checked terms with everything set, times cut to milliseconds.
+
+    Raises InvalidField naming each constraint of SaleTerms that is broken.
+    """
+    check_terms(terms)
+    complete = sale_pb2.SaleTerms()
+    complete.CopyFrom(terms)
+    complete.purchase_limit = terms.purchase_limit or 1
+    start_ms = terms.start_time.ToMilliseconds() if terms.HasField("start_time") else None
+    complete.start_time.FromMilliseconds(start_default_ms if start_ms is None else start_ms)
+    complete.end_time.FromMilliseconds(terms.end_time.ToMilliseconds())
+    if not terms.HasField("payment_window"):
+        complete.payment_window.FromTimedelta(timedelta(seconds=PAYMENT_WINDOW_DEFAULT_S))
+    complete.payment_window.FromMilliseconds(complete.payment_window.ToMilliseconds())
+    if complete.end_time.ToMilliseconds() <= complete.start_time.ToMilliseconds():
+        raise InvalidField([("terms.end_time", "must be after start_time")])
+    return complete
+
+
+def _all_valid(items: Sequence[ReserveItem]) -> bool:
+    """Whether all items are valid: one look at all texts at once, for the hot path."""
+    users = [item.user_id for item in items]
+    requests = [item.request_id for item in items]
+    quantities = [item.quantity for item in items]
+    return (
+        all(users)
+        and all(requests)
+        and len(max(users, key=len)) <= USER_ID_MAX
+        and len(max(requests, key=len)) <= REQUEST_ID_MAX
+        and min(quantities) >= 1
+        and max(quantities) <= PURCHASE_LIMIT_MAX
+        and PRINTABLE.fullmatch("".join(users)) is not None
+        and PRINTABLE.fullmatch("".join(requests)) is not None
+    )
+
+
+def _check_item(violations: Violations, field: str, item: ReserveItem) -> None:
+    violations.user_id(f"{field}.user_id", item.user_id)
+    violations.request_id(f"{field}.request_id", item.request_id)
+    violations.between(f"{field}.quantity", item.quantity, 1, PURCHASE_LIMIT_MAX)

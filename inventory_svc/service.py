@@ -1,0 +1,188 @@
+"""InventoryService: checks requests, asks stock, answers."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+
+from inventory_svc import requests
+from inventory_svc.registry import SaleRegistry
+from inventory_svc.relay import Relay
+from inventory_svc.sales import Sales, to_fields
+from inventory_svc.settings import InventorySettings
+from inventory_svc.stock import Decisions, Stock
+from inventory_svc.watch import SalesWatch
+from seckill.clock import Clock
+from seckill.errors import InvalidField, NotImplementedYet, SaleNotFound, SaleNotLoaded
+from seckill.server import time_left_s
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
+from seckill.validation import SKU, decode_page_token, encode_page_token, page_size
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
+    """The contract of protos/seckill/v1/inventory.proto."""
+
+    def __init__(
+        self,
+        *,
+        stock: Stock,
+        sales: Sales,
+        watch: SalesWatch,
+        relay: Relay,
+        registry: SaleRegistry,
+        settings: InventorySettings,
+        clock: Clock,
+    ) -> None:
+        """Wire it."""
+        self._stock = stock
+        self._sales = sales
+        self._watch = watch
+        self._relay = relay
+        self._registry = registry
+        self._redis_timeout_s = settings.redis_timeout_s
+        self._order_timeout_s = settings.inventory_order_timeout_s
+        self._clock = clock
+
+    async def CreateSale(
+        self, request: inventory_pb2.CreateSaleRequest, context: Context
+    ) -> inventory_pb2.CreateSaleResponse:
+        sku = request.terms.sku
+        terms = requests.with_defaults(
+            request.terms, start_default_ms=int(self._clock.now_s() * 1000)
+        )
+        if not request.terms.HasField("start_time"):
+            # "At once" said again means the begin that it meant the first time.
+            (existing,) = await self._sales.read([sku])
+            if existing.loaded:
+                terms.start_time.CopyFrom(existing.terms.start_time)
+        registered = await self._registry.register(
+            terms, timeout_s=time_left_s(context, self._order_timeout_s)
+        )
+        await self._sales.remember(sku)
+        if registered.created:
+            await self._stock.load(
+                sku,
+                to_fields(registered.terms),
+                epoch=registered.epoch,
+                units=registered.terms.total_units,
+                timeout_s=time_left_s(context, self._redis_timeout_s),
+            )
+        sale = await self._loaded_sale(sku)
+        await self._watch.refresh([sku])
+        return inventory_pb2.CreateSaleResponse(sale=sale)
+
+    async def UpdateSale(
+        self, request: inventory_pb2.UpdateSaleRequest, context: Context
+    ) -> inventory_pb2.UpdateSaleResponse:
+        requests.check_update(request)
+        try:
+            await self._sales.update(
+                request.sku,
+                state=request.state,
+                start_time=request.start_time if request.HasField("start_time") else None,
+                end_time=request.end_time if request.HasField("end_time") else None,
+            )
+        except SaleNotLoaded:
+            await self._require_registered(request.sku, context)
+            raise
+        sale = await self._loaded_sale(request.sku)
+        await self._watch.refresh([request.sku])
+        return inventory_pb2.UpdateSaleResponse(sale=sale)
+
+    async def GetSale(
+        self, request: inventory_pb2.GetSaleRequest, context: Context
+    ) -> inventory_pb2.GetSaleResponse:
+        requests.check_sku(request.sku)
+        (sale,) = await self._sales.read([request.sku])
+        if not sale.loaded:
+            await self._require_registered(request.sku, context)
+        return inventory_pb2.GetSaleResponse(sale=sale)
+
+    async def ListSales(
+        self,
+        request: inventory_pb2.ListSalesRequest,
+        context: Context,  # noqa: ARG002 - the contract of gRPC
+    ) -> inventory_pb2.ListSalesResponse:
+        size = page_size(request.page_size)
+        after = decode_page_token(request.page_token, SKU)
+        skus = [sku for sku in await self._sales.skus() if sku > after]
+        page = skus[:size]
+        return inventory_pb2.ListSalesResponse(
+            sales=await self._sales.read(page),
+            next_page_token=encode_page_token(page[-1]) if len(skus) > size else "",
+        )
+
+    async def Reserve(
+        self, request: inventory_pb2.ReserveRequest, context: Context
+    ) -> inventory_pb2.ReserveResponse:
+        requests.check_reserve(request)
+        decisions = await self._reserve(request.sku, [request.item], context)
+        if decisions.any_over_limit:
+            raise InvalidField([("item.quantity", "is more than the sale's purchase limit")])
+        return inventory_pb2.ReserveResponse(result=decisions.results[0])
+
+    async def BatchReserve(
+        self, request: inventory_pb2.BatchReserveRequest, context: Context
+    ) -> inventory_pb2.BatchReserveResponse:
+        requests.check_batch(request)
+        decisions = await self._reserve(request.sku, request.items, context)
+        return inventory_pb2.BatchReserveResponse(results=decisions.results)
+
+    async def Release(
+        self, request: inventory_pb2.ReleaseRequest, context: Context
+    ) -> inventory_pb2.ReleaseResponse:
+        requests.check_release(request)
+        orders = [(item.order_no, item.user_id) for item in request.items]
+        try:
+            units = await self._stock.release(
+                request.sku, orders, timeout_s=time_left_s(context, self._redis_timeout_s)
+            )
+        except SaleNotLoaded:
+            await self._require_registered(request.sku, context)
+            raise
+        return inventory_pb2.ReleaseResponse(released_units=units)
+
+    async def RebuildSale(
+        self,
+        request: inventory_pb2.RebuildSaleRequest,
+        context: Context,  # noqa: ARG002 - the contract of gRPC
+    ) -> inventory_pb2.RebuildSaleResponse:
+        requests.check_sku(request.sku)
+        raise NotImplementedYet
+
+    async def WatchSales(
+        self,
+        request: inventory_pb2.WatchSalesRequest,  # noqa: ARG002 - it has no fields
+        context: Context,  # noqa: ARG002 - the contract of gRPC
+    ) -> AsyncIterator[inventory_pb2.WatchSalesResponse]:
+        async for response in self._watch.stream():
+            yield response
+
+    async def _reserve(
+        self, sku: str, items: Sequence[inventory_pb2.ReserveItem], context: Context
+    ) -> Decisions:
+        timeout_s = time_left_s(context, self._redis_timeout_s)
+        try:
+            decisions = await self._stock.reserve(sku, items, timeout_s=timeout_s)
+        except SaleNotLoaded:
+            await self._require_registered(sku, context)
+            raise
+        if decisions.any_reserved:
+            self._relay.wake(sku)
+        return decisions
+
+    async def _loaded_sale(self, sku: str) -> sale_pb2.Sale:
+        (sale,) = await self._sales.read([sku])
+        if not sale.loaded:
+            raise SaleNotLoaded(metadata={"sku": sku})
+        return sale
+
+    async def _require_registered(self, sku: str, context: Context) -> None:
+        """Raises SaleNotFound unless the sale exists, in whoever's memory."""
+        if self._watch.knows(sku) or await self._sales.known(sku):
+            return
+        timeout_s = time_left_s(context, self._order_timeout_s)
+        if not await self._registry.registered(sku, timeout_s=timeout_s):
+            raise SaleNotFound(metadata={"sku": sku})

@@ -1,0 +1,69 @@
+"""The order stage's process: `python -m order_svc`."""
+
+import structlog
+
+from order_svc.board import OrderBoard
+from order_svc.consumer import BatchWork, OrderConsumer
+from order_svc.database import open_database, wait_for_schema
+from order_svc.dead_letters import open_dead_letters
+from order_svc.intake import OrderIntake
+from order_svc.projection import OrderProjection
+from order_svc.repository import OrderRepository
+from order_svc.sales import SaleRepository
+from order_svc.service import SERVICE, OrderServicer
+from order_svc.settings import OrderSettings
+from seckill.clock import SystemClock
+from seckill.delay import DelaySet
+from seckill.process import Process, run
+from seckill.redis_client import open_redis, redis_faults
+from seckill.server import Health, serving
+from seckill.v1 import order_pb2_grpc
+
+log = structlog.get_logger()
+
+
+async def serve(settings: OrderSettings, process: Process) -> None:
+    """Open everything, consume and serve until stopped."""
+    clock = SystemClock()
+    redis = await process.enter(open_redis(settings))
+    database = await process.enter(open_database(settings))
+    await wait_for_schema(database, timeout_s=settings.order_schema_timeout_s)
+    dead_letters = await process.enter(open_dead_letters(settings, clock))
+    projection = OrderProjection(redis, settings)
+    orders = OrderRepository(database)
+    work = BatchWork(
+        intake=OrderIntake(database),
+        delays=DelaySet(redis),
+        projection=projection,
+        dead_letters=dead_letters,
+        clock=clock,
+    )
+    await process.spawn("consumer", OrderConsumer(settings, work, clock).run())
+    servicer = OrderServicer(
+        settings=settings,
+        sales=SaleRepository(database),
+        orders=orders,
+        board=OrderBoard(orders, projection),
+        clock=clock,
+    )
+    health = Health([SERVICE])
+    port = await process.enter(
+        serving(
+            settings.order_listen,
+            lambda server: order_pb2_grpc.add_OrderServiceServicer_to_server(servicer, server),
+            settings=settings,
+            health_state=health,
+            services=[SERVICE],
+        )
+    )
+    log.info("serving", port=port)
+
+    async def redis_answers() -> None:
+        with redis_faults():
+            await redis.ping()
+
+    await process.until_stopped(health, {"postgres": database.ping, "redis": redis_answers})
+
+
+if __name__ == "__main__":
+    run("order", OrderSettings, serve)

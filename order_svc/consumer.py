@@ -1,0 +1,234 @@
+"""Reads reservations from Kafka in batches and brings each batch through.
+
+Database, then Redis, then dead letters, then the offset: a crash at any point leads to the same
+batch being read again, and doing it again changes nothing.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from order_svc import metrics
+from order_svc.dead_letters import DeadLetter, DeadLetters
+from order_svc.intake import OrderIntake
+from order_svc.model import WrittenBatch, encode_fresh, order_of
+from order_svc.projection import OrderProjection
+from order_svc.reservations import Undecodable, decode_reservation
+from order_svc.settings import OrderSettings
+from seckill.clock import Clock
+from seckill.delay import DelaySet
+from seckill.errors import DependencyUnavailable
+from seckill.v1.events_pb2 import OrderReserved
+
+log = structlog.get_logger()
+
+
+class ConsumerStalled(Exception):
+    """The client has fallen behind and reads nothing."""
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a round did, in messages: read, written as orders now, and moved to dead letters."""
+
+    read: int = 0
+    written: int = 0
+    dead: int = 0
+
+
+class BatchWork:
+    """What is done with a batch of messages, apart from where they come from."""
+
+    def __init__(
+        self,
+        *,
+        intake: OrderIntake,
+        delays: DelaySet,
+        projection: OrderProjection,
+        dead_letters: DeadLetters,
+        clock: Clock,
+    ) -> None:
+        self._intake = intake
+        self._delays = delays
+        self._projection = projection
+        self._dead_letters = dead_letters
+        self._clock = clock
+
+    async def run_once(self, records: Sequence[ConsumerRecord]) -> BatchResult:
+        """Bring a batch through; may be repeated.
+
+        Raises:
+            DependencyUnavailable: a store is away: do it all again.
+        """
+        letters: list[DeadLetter] = []
+        sources: dict[str, ConsumerRecord] = {}
+        events: list[OrderReserved] = []
+        for record in records:
+            try:
+                event = decode_reservation(record.value)
+            except Undecodable as error:
+                letters.append(DeadLetter(record, "undecodable", str(error)))
+            else:
+                events.append(event)
+                sources[event.order_no] = record
+        batch = await self._write(events)
+        # All pending orders, also those written before: a crash between the commit and this line
+        # is healed by the redelivery.
+        await self._delays.add(batch.expire_times_s())
+        await self._project(batch)
+        for event in batch.unknown:
+            error = f"sku {event.sku} is not registered"
+            letters.append(DeadLetter(sources[event.order_no], "unknown_sku", error))
+        await self._dead_letters.write(letters)
+        metrics.CONSUMED.inc(len(records))
+        return BatchResult(read=len(records), written=len(batch.fresh), dead=len(letters))
+
+    async def _write(self, events: Sequence[OrderReserved]) -> WrittenBatch:
+        begun_s = self._clock.monotonic_s()
+        batch = await self._intake.write(events)
+        metrics.INSERT_SECONDS.observe(self._clock.monotonic_s() - begun_s)
+        metrics.BATCH_SIZE.observe(len(events))
+        for status, count in Counter(status for _, status in batch.fresh).items():
+            metrics.TRANSITIONS.labels(status).inc(count)
+        return batch
+
+    async def _project(self, batch: WrittenBatch) -> None:
+        # Not over what is there: a payment may have been faster than we are.
+        orders = encode_fresh(batch)
+        orders += [
+            (row["order_no"], row["status"], order_of(row).SerializeToString())
+            for row in batch.found
+        ]
+        if orders:
+            await self._projection.fill(orders)
+
+
+class OrderConsumer:
+    """Feeds batches of the orders topic to the work, and moves the offsets after it."""
+
+    def __init__(self, settings: OrderSettings, work: BatchWork, clock: Clock) -> None:
+        self._settings = settings
+        self._work = work
+        self._clock = clock
+        self._backoff_s = settings.order_backoff_min_s
+        self._lag_due_s = 0.0
+        self._positions: dict[TopicPartition, int] = {}
+        self._moved_s = 0.0
+
+    async def run(self) -> None:
+        """Consume until cancelled; a client that fails or stalls is closed and made anew."""
+        while True:
+            try:
+                await self._consume()
+            except (KafkaError, ConsumerStalled, TimeoutError, OSError) as error:
+                metrics.CONSUMER_RESTARTS.inc()
+                log.warning("kafka client is made anew", error=repr(error))
+            await asyncio.sleep(self._next_backoff_s())
+
+    def new_client(self) -> AIOKafkaConsumer:
+        """A client of the group, not started."""
+        settings = self._settings
+        return AIOKafkaConsumer(
+            settings.orders_topic,
+            bootstrap_servers=settings.kafka_bootstrap,
+            group_id=settings.order_consumer_group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=settings.order_batch_max,
+        )
+
+    async def _consume(self) -> None:
+        client = self.new_client()
+        self._positions = {}
+        self._moved_s = self._clock.monotonic_s()
+        try:
+            async with asyncio.timeout(self._settings.order_kafka_timeout_s):
+                await client.start()
+            while True:
+                await self.run_once(client)
+                await self._watch_lag(client)
+        finally:
+            await self._stop(client)
+
+    async def _stop(self, client: AIOKafkaConsumer) -> None:
+        try:
+            async with asyncio.timeout(self._settings.order_kafka_timeout_s):
+                await client.stop()
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.warning("kafka client did not stop in good order", error=repr(error))
+
+    async def run_once(self, client: AIOKafkaConsumer) -> BatchResult:
+        """One batch, from the poll to the offset. Where a store is away, one pause instead."""
+        found: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await client.getmany(
+            timeout_ms=int(self._settings.order_poll_timeout_s * 1000),
+            max_records=self._settings.order_batch_max,
+        )
+        records = [record for batch in found.values() for record in batch]
+        if not records:
+            return BatchResult()
+        try:
+            result = await self._work.run_once(records)
+        except DependencyUnavailable as error:
+            await self._pause(client, found, error)
+            return BatchResult()
+        self._backoff_s = self._settings.order_backoff_min_s
+        await self._commit(client, found)
+        return result
+
+    async def _commit(
+        self, client: AIOKafkaConsumer, found: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+    ) -> None:
+        offsets = {partition: batch[-1].offset + 1 for partition, batch in found.items()}
+        try:
+            async with asyncio.timeout(self._settings.order_kafka_timeout_s):
+                await client.commit(offsets)
+        except (CommitFailedError, IllegalStateError):
+            # The partitions went to another replica meanwhile: it reads the batch again.
+            log.info("offsets not moved: partitions were reassigned")
+
+    async def _pause(
+        self,
+        client: AIOKafkaConsumer,
+        found: Mapping[TopicPartition, Sequence[ConsumerRecord]],
+        error: DependencyUnavailable,
+    ) -> None:
+        """Go back to the begin of the batch and wait, still a live member of the group."""
+        backoff_s = self._next_backoff_s()
+        log.warning("batch is repeated", error=str(error), cause=repr(error.__cause__))
+        for partition, batch in found.items():
+            if partition in client.assignment():
+                client.seek(partition, batch[0].offset)
+        # Heartbeats go on by themselves. The wait is bounded far below max.poll.interval, so
+        # polling goes on too, and nobody takes the partitions from us.
+        assigned = client.assignment()
+        client.pause(*assigned)
+        await asyncio.sleep(backoff_s)
+        client.resume(*(assigned & client.assignment()))
+        self._moved_s = self._clock.monotonic_s()
+
+    def _next_backoff_s(self) -> float:
+        backoff_s = self._backoff_s
+        self._backoff_s = min(2 * backoff_s, self._settings.order_backoff_max_s)
+        return backoff_s
+
+    async def _watch_lag(self, client: AIOKafkaConsumer) -> None:
+        """Measure how far behind we are; raises ConsumerStalled where nothing moves."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._lag_due_s:
+            return
+        self._lag_due_s = now_s + self._settings.order_lag_interval_s
+        async with asyncio.timeout(self._settings.order_kafka_timeout_s):
+            assigned = client.assignment()
+            ends = await client.end_offsets(assigned) if assigned else {}
+            positions = {partition: await client.position(partition) for partition in ends}
+        lag = sum(max(0, end - positions[partition]) for partition, end in ends.items())
+        metrics.CONSUMER_LAG.set(lag)
+        if lag == 0 or positions != self._positions:
+            self._positions, self._moved_s = positions, now_s
+        elif now_s - self._moved_s > self._settings.order_stall_timeout_s:
+            raise ConsumerStalled(f"{lag} messages behind, none read")

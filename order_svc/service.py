@@ -1,0 +1,275 @@
+"""OrderService: checks requests, calls the repositories, shows what has changed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+
+from order_svc import metrics
+from order_svc.board import OrderBoard
+from order_svc.model import STATUSES, order_of, terms_of, timestamp
+from order_svc.repository import Change, OrderRepository, Payment
+from order_svc.sales import SaleRepository
+from order_svc.settings import OrderSettings
+from seckill import order_no as numbers
+from seckill.clock import Clock
+from seckill.errors import InvalidField, OrderNotFound, Overloaded, PaymentTooLate
+from seckill.v1 import order_pb2, order_pb2_grpc
+from seckill.validation import (
+    BATCH_MAX,
+    PAGE_SIZE_DEFAULT,
+    Violations,
+    check_terms,
+    decode_page_token,
+    encode_page_token,
+    page_size,
+)
+
+SERVICE = "seckill.v1.OrderService"
+# Keeps price times quantity inside a bigint; the schema has the same bound.
+UNIT_PRICE_MAX = 9_000_000_000_000_000
+# What another look may wait for.
+ARRIVAL_RETRY_S = 0.2
+_FINAL = (
+    order_pb2.ORDER_STATE_CANCELLED,
+    order_pb2.ORDER_STATE_REJECTED,
+    order_pb2.ORDER_STATE_REFUNDED,
+)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class OrderServicer(order_pb2_grpc.OrderServiceServicer):
+    """The contract's OrderService."""
+
+    def __init__(
+        self,
+        *,
+        settings: OrderSettings,
+        sales: SaleRepository,
+        orders: OrderRepository,
+        board: OrderBoard,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._sales = sales
+        self._orders = orders
+        self._board = board
+        self._clock = clock
+        self._watchers = 0
+
+    async def RegisterSale(
+        self, request: order_pb2.RegisterSaleRequest, context: Context
+    ) -> order_pb2.RegisterSaleResponse:
+        check_terms(request.terms)
+        if request.terms.unit_price.minor_units > UNIT_PRICE_MAX:
+            raise InvalidField(
+                [("terms.unit_price.minor_units", f"must be at most {UNIT_PRICE_MAX}")]
+            )
+        sale, created = await self._sales.register(request.terms)
+        return order_pb2.RegisterSaleResponse(
+            terms=terms_of(sale), epoch=sale["epoch"], created=created
+        )
+
+    async def GetSaleTotals(
+        self, request: order_pb2.GetSaleTotalsRequest, context: Context
+    ) -> order_pb2.GetSaleTotalsResponse:
+        violations = Violations()
+        violations.sku("sku", request.sku)
+        violations.check()
+        return order_pb2.GetSaleTotalsResponse(**dict(await self._sales.totals(request.sku)))
+
+    async def GetOrder(
+        self, request: order_pb2.GetOrderRequest, context: Context
+    ) -> order_pb2.GetOrderResponse:
+        _check_number(request.order_no)
+        try:
+            order = await self._orders.get(request.order_no)
+        except OrderNotFound as error:
+            raise self._not_found(request.order_no) from error
+        return order_pb2.GetOrderResponse(order=order_of(order))
+
+    async def BatchGetOrders(
+        self, request: order_pb2.BatchGetOrdersRequest, context: Context
+    ) -> order_pb2.BatchGetOrdersResponse:
+        _check_numbers(request.order_nos)
+        return order_pb2.BatchGetOrdersResponse(orders=await self._board.read(request.order_nos))
+
+    async def ListOrders(
+        self, request: order_pb2.ListOrdersRequest, context: Context
+    ) -> order_pb2.ListOrdersResponse:
+        violations = Violations()
+        if request.sku:
+            violations.sku("sku", request.sku)
+        if request.user_id:
+            violations.user_id("user_id", request.user_id)
+        if request.state and request.state not in STATUSES:
+            violations.add("state", "is no state of an order")
+        violations.check()
+        limit = page_size(request.page_size)
+        rows = await self._orders.page(
+            sku=request.sku,
+            user_id=request.user_id,
+            status=STATUSES.get(request.state, ""),
+            before=decode_page_token(request.page_token, numbers.PATTERN),
+            # One more than asked for tells whether there is a next page.
+            limit=limit + 1,
+        )
+        token = encode_page_token(rows[limit - 1]["order_no"]) if len(rows) > limit else ""
+        return order_pb2.ListOrdersResponse(
+            orders=map(order_of, rows[:limit]), next_page_token=token
+        )
+
+    async def WatchOrder(
+        self, request: order_pb2.WatchOrderRequest, context: Context
+    ) -> AsyncIterator[order_pb2.WatchOrderResponse]:
+        _check_number(request.order_no)
+        if self._watchers >= self._settings.order_watchers_max:
+            raise Overloaded("too many orders are being watched")
+        self._watchers += 1
+        try:
+            async for order in self._changes(request.order_no):
+                yield order_pb2.WatchOrderResponse(order=order)
+        finally:
+            self._watchers -= 1
+
+    async def _changes(self, order_no: str) -> AsyncIterator[order_pb2.Order]:
+        ends_s = self._clock.monotonic_s() + self._settings.order_watch_max_s
+        shown = b""
+        while self._clock.monotonic_s() < ends_s:
+            encoded = (await self._board.read([order_no]))[0]
+            if not encoded:
+                raise self._not_found(order_no)
+            if encoded != shown:
+                shown = encoded
+                order = order_pb2.Order.FromString(encoded)
+                yield order
+                if order.state in _FINAL:
+                    return
+            await asyncio.sleep(self._settings.order_watch_interval_s)
+
+    async def PayOrder(
+        self, request: order_pb2.PayOrderRequest, context: Context
+    ) -> order_pb2.PayOrderResponse:
+        violations = Violations()
+        violations.order_no("order_no", request.order_no)
+        violations.printable("payment_id", request.payment_id, 64)
+        violations.money("amount", request.amount)
+        if request.user_id:
+            violations.user_id("user_id", request.user_id)
+        violations.check()
+        payment = Payment(
+            order_no=request.order_no,
+            payment_id=request.payment_id,
+            amount_minor=request.amount.minor_units,
+            currency=request.amount.currency,
+            user_id=request.user_id,
+        )
+        try:
+            change = await self._orders.pay(payment)
+        except OrderNotFound as error:
+            raise self._not_found(request.order_no) from error
+        except PaymentTooLate as error:
+            if error.metadata["first_notice"] == "true":
+                metrics.LATE_PAYMENTS.inc()
+            raise
+        await self._changed([change])
+        return order_pb2.PayOrderResponse(order=order_of(change.order))
+
+    async def CancelOrder(
+        self, request: order_pb2.CancelOrderRequest, context: Context
+    ) -> order_pb2.CancelOrderResponse:
+        violations = Violations()
+        violations.order_no("order_no", request.order_no)
+        if request.user_id:
+            violations.user_id("user_id", request.user_id)
+        violations.check()
+        try:
+            change = await self._orders.cancel(request.order_no, user_id=request.user_id)
+        except OrderNotFound as error:
+            raise self._not_found(request.order_no) from error
+        await self._changed([change])
+        return order_pb2.CancelOrderResponse(order=order_of(change.order))
+
+    async def CancelExpired(
+        self, request: order_pb2.CancelExpiredRequest, context: Context
+    ) -> order_pb2.CancelExpiredResponse:
+        _check_numbers(request.order_nos)
+        changes = await self._orders.cancel_expired(sorted(set(request.order_nos)))
+        await self._changed(changes)
+        response = order_pb2.CancelExpiredResponse()
+        for order in (change.order for change in changes):
+            if order["status"] == "pending":
+                response.pending.add(
+                    order_no=order["order_no"], expire_time=timestamp(order["expires_at"])
+                )
+            elif order["status"] in {"cancelled", "rejected"} and order["restored_at"] is None:
+                response.unrestored.add(
+                    order_no=order["order_no"],
+                    sku=order["sku"],
+                    user_id=order["user_id"],
+                    quantity=order["quantity"],
+                )
+            else:
+                response.settled_order_nos.append(order["order_no"])
+        return response
+
+    async def ListUnrestored(
+        self, request: order_pb2.ListUnrestoredRequest, context: Context
+    ) -> order_pb2.ListUnrestoredResponse:
+        rows = await self._orders.unrestored(_limit(request.page_size))
+        return order_pb2.ListUnrestoredResponse(
+            orders=[order_pb2.UnrestoredOrder(**dict(row)) for row in rows]
+        )
+
+    async def ListExpired(
+        self, request: order_pb2.ListExpiredRequest, context: Context
+    ) -> order_pb2.ListExpiredResponse:
+        found = await self._orders.expired(_limit(request.page_size))
+        return order_pb2.ListExpiredResponse(order_nos=found)
+
+    async def MarkRestored(
+        self, request: order_pb2.MarkRestoredRequest, context: Context
+    ) -> order_pb2.MarkRestoredResponse:
+        _check_numbers(request.order_nos)
+        marked = await self._orders.mark_restored(request.order_nos)
+        if marked:
+            await self._board.show(await self._orders.find(marked))
+        return order_pb2.MarkRestoredResponse(marked=len(marked))
+
+    async def _changed(self, changes: Sequence[Change]) -> None:
+        """Count what this call changed, and show what is no longer pending."""
+        for change in changes:
+            if change.changed:
+                metrics.TRANSITIONS.labels(change.order["status"]).inc()
+        # Also what was changed before: the call that did so may have died before it could tell.
+        await self._board.show(
+            change.order for change in changes if change.order["status"] != "pending"
+        )
+
+    def _not_found(self, order_no: str) -> OrderNotFound:
+        """With a time to ask again where the order may still be on its way."""
+        age_s = self._clock.now_s() - numbers.made_at_s(order_no)
+        young = age_s < self._settings.order_arrival_max_s
+        return OrderNotFound(retry_after_s=ARRIVAL_RETRY_S if young else None)
+
+
+def _check_number(order_no: str) -> None:
+    violations = Violations()
+    violations.order_no("order_no", order_no)
+    violations.check()
+
+
+def _check_numbers(order_nos: Sequence[str]) -> None:
+    violations = Violations()
+    violations.batch("order_nos", len(order_nos))
+    for index, number in enumerate(order_nos):
+        violations.order_no(f"order_nos[{index}]", number)
+    violations.check()
+
+
+def _limit(value: int) -> int:
+    violations = Violations()
+    violations.between("page_size", value, 0, BATCH_MAX)
+    violations.check()
+    return value or PAGE_SIZE_DEFAULT
