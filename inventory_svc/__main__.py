@@ -32,7 +32,7 @@ async def serve(settings: InventorySettings, process: Process) -> None:
     clock = SystemClock()
     redis = await process.enter(open_redis(settings))
     orders = await process.enter(
-        open_channel(settings.inventory_order_target, service=ORDER_SERVICE, reads=READS)
+        open_channel(settings.order_target, service=ORDER_SERVICE, reads=READS)
     )
     stock = Stock(
         redis,

@@ -18,7 +18,7 @@ class SaleRegistry:
     """Registers sales, and tells an unknown sku from a sale that Redis has lost."""
 
     def __init__(
-        self, stub: order_pb2_grpc.OrderServiceAsyncStub, *, clock: Clock, timeout_s: float
+        self, stub: "order_pb2_grpc.OrderServiceAsyncStub", *, clock: Clock, timeout_s: float
     ) -> None:
         """`timeout_s`: longest wait for OrderService."""
         self._stub = stub

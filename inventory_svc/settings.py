@@ -20,7 +20,7 @@ class InventorySettings(ProcessSettings, RedisSettings, KafkaSettings):
     inventory_listen: Listen = "0.0.0.0:50052"
     inventory_metrics_listen: Listen = "0.0.0.0:9102"
     # Where OrderService answers; sales are registered there.
-    inventory_order_target: str = "dns:///127.0.0.1:50053"
+    order_target: str = "dns:///127.0.0.1:50053"
     # Longest wait for OrderService.
     inventory_order_timeout_s: Seconds = 3.0
 

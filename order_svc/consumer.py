@@ -82,8 +82,8 @@ class BatchWork:
         await self._delays.add(batch.expire_times_s())
         await self._project(batch)
         for event in batch.unknown:
-            error = f"sku {event.sku} is not registered"
-            letters.append(DeadLetter(sources[event.order_no], "unknown_sku", error))
+            problem = f"sku {event.sku} is not registered"
+            letters.append(DeadLetter(sources[event.order_no], "unknown_sku", problem))
         await self._dead_letters.write(letters)
         metrics.CONSUMED.inc(len(records))
         return BatchResult(read=len(records), written=len(batch.fresh), dead=len(letters))

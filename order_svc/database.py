@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -18,8 +18,8 @@ SCHEMA_POLL_S = 0.5
 RETRY_DELAY_S = 0.01
 
 T = TypeVar("T")
-Row = asyncpg.Record
-Connection = asyncpg.pool.PoolConnectionProxy
+Row: TypeAlias = asyncpg.Record
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 
 # Two transactions were in each other's way; the one that failed may run again.
 _CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)

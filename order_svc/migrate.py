@@ -30,9 +30,7 @@ def run_script(name: str) -> None:
     script = (_MIGRATIONS / "versions" / name).read_text(encoding="utf-8")
     # Past SQLAlchemy, which prepares statements and so takes but one at a time. The transaction
     # is the same: it was begun when the advisory lock was taken.
-    op.get_bind().connection.run_async(  # type: ignore[attr-defined]
-        lambda connection: connection.execute(script)
-    )
+    op.get_bind().connection.run_async(lambda connection: connection.execute(script))
 
 
 def migrations_config() -> Config:
@@ -49,7 +47,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 async def migrate(dsn: str) -> None:
-    """Bring a database to the newest schema, in one transaction.
+    """Bring a database to the newest schema, in one transaction; one call at a time a process.
 
     Args:
         dsn: postgresql:// address of the database, as asyncpg reads it.

@@ -11,14 +11,16 @@ from order_svc.database import Row
 from seckill.v1 import events_pb2, order_pb2, sale_pb2
 from seckill.validation import PAYMENT_WINDOW_DEFAULT_S
 
-STATES: Mapping[str, order_pb2.OrderState] = {
+STATES: Mapping[str, order_pb2.OrderState.ValueType] = {
     "pending": order_pb2.ORDER_STATE_PENDING,
     "paid": order_pb2.ORDER_STATE_PAID,
     "cancelled": order_pb2.ORDER_STATE_CANCELLED,
     "rejected": order_pb2.ORDER_STATE_REJECTED,
     "refunded": order_pb2.ORDER_STATE_REFUNDED,
 }
-STATUSES: Mapping[order_pb2.OrderState, str] = {state: status for status, state in STATES.items()}
+STATUSES: Mapping[order_pb2.OrderState.ValueType, str] = {
+    state: status for status, state in STATES.items()
+}
 
 
 @dataclass(frozen=True)

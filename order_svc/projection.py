@@ -4,7 +4,7 @@ It follows the database, never leads it: it is written after the commit, and may
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from order_svc.settings import OrderSettings
 from seckill.redis_client import redis_faults
@@ -29,8 +29,8 @@ class OrderProjection:
     async def read(self, order_nos: Sequence[str]) -> list[bytes | None]:
         """Orders as they were written last, in the order asked for; None where there is none."""
         with redis_faults():
-            found: list[bytes | None] = await self._redis.mget(map(key_of, order_nos))
-        return found
+            found = await self._redis.mget(map(key_of, order_nos))
+        return cast("list[bytes | None]", found)
 
     async def write(self, orders: Iterable[tuple[str, str, bytes]]) -> None:
         """Put orders that have just reached a state: (number, status, serialized Order) each."""

@@ -31,11 +31,6 @@ SERVICE = "seckill.v1.OrderService"
 UNIT_PRICE_MAX = 9_000_000_000_000_000
 # What another look may wait for.
 ARRIVAL_RETRY_S = 0.2
-_FINAL = (
-    order_pb2.ORDER_STATE_CANCELLED,
-    order_pb2.ORDER_STATE_REJECTED,
-    order_pb2.ORDER_STATE_REFUNDED,
-)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -59,7 +54,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self._watchers = 0
 
     async def RegisterSale(
-        self, request: order_pb2.RegisterSaleRequest, context: Context
+        self, request: order_pb2.RegisterSaleRequest, _context: Context
     ) -> order_pb2.RegisterSaleResponse:
         check_terms(request.terms)
         if request.terms.unit_price.minor_units > UNIT_PRICE_MAX:
@@ -72,7 +67,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         )
 
     async def GetSaleTotals(
-        self, request: order_pb2.GetSaleTotalsRequest, context: Context
+        self, request: order_pb2.GetSaleTotalsRequest, _context: Context
     ) -> order_pb2.GetSaleTotalsResponse:
         violations = Violations()
         violations.sku("sku", request.sku)
@@ -80,7 +75,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return order_pb2.GetSaleTotalsResponse(**dict(await self._sales.totals(request.sku)))
 
     async def GetOrder(
-        self, request: order_pb2.GetOrderRequest, context: Context
+        self, request: order_pb2.GetOrderRequest, _context: Context
     ) -> order_pb2.GetOrderResponse:
         _check_number(request.order_no)
         try:
@@ -90,13 +85,13 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return order_pb2.GetOrderResponse(order=order_of(order))
 
     async def BatchGetOrders(
-        self, request: order_pb2.BatchGetOrdersRequest, context: Context
+        self, request: order_pb2.BatchGetOrdersRequest, _context: Context
     ) -> order_pb2.BatchGetOrdersResponse:
         _check_numbers(request.order_nos)
         return order_pb2.BatchGetOrdersResponse(orders=await self._board.read(request.order_nos))
 
     async def ListOrders(
-        self, request: order_pb2.ListOrdersRequest, context: Context
+        self, request: order_pb2.ListOrdersRequest, _context: Context
     ) -> order_pb2.ListOrdersResponse:
         violations = Violations()
         if request.sku:
@@ -121,7 +116,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         )
 
     async def WatchOrder(
-        self, request: order_pb2.WatchOrderRequest, context: Context
+        self, request: order_pb2.WatchOrderRequest, _context: Context
     ) -> AsyncIterator[order_pb2.WatchOrderResponse]:
         _check_number(request.order_no)
         if self._watchers >= self._settings.order_watchers_max:
@@ -144,12 +139,13 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
                 shown = encoded
                 order = order_pb2.Order.FromString(encoded)
                 yield order
-                if order.state in _FINAL:
+                # For its buyer the matter is settled; a refund is an operator's act.
+                if order.state != order_pb2.ORDER_STATE_PENDING:
                     return
             await asyncio.sleep(self._settings.order_watch_interval_s)
 
     async def PayOrder(
-        self, request: order_pb2.PayOrderRequest, context: Context
+        self, request: order_pb2.PayOrderRequest, _context: Context
     ) -> order_pb2.PayOrderResponse:
         violations = Violations()
         violations.order_no("order_no", request.order_no)
@@ -177,7 +173,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return order_pb2.PayOrderResponse(order=order_of(change.order))
 
     async def CancelOrder(
-        self, request: order_pb2.CancelOrderRequest, context: Context
+        self, request: order_pb2.CancelOrderRequest, _context: Context
     ) -> order_pb2.CancelOrderResponse:
         violations = Violations()
         violations.order_no("order_no", request.order_no)
@@ -192,7 +188,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return order_pb2.CancelOrderResponse(order=order_of(change.order))
 
     async def CancelExpired(
-        self, request: order_pb2.CancelExpiredRequest, context: Context
+        self, request: order_pb2.CancelExpiredRequest, _context: Context
     ) -> order_pb2.CancelExpiredResponse:
         _check_numbers(request.order_nos)
         changes = await self._orders.cancel_expired(sorted(set(request.order_nos)))
@@ -215,7 +211,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return response
 
     async def ListUnrestored(
-        self, request: order_pb2.ListUnrestoredRequest, context: Context
+        self, request: order_pb2.ListUnrestoredRequest, _context: Context
     ) -> order_pb2.ListUnrestoredResponse:
         rows = await self._orders.unrestored(_limit(request.page_size))
         return order_pb2.ListUnrestoredResponse(
@@ -223,13 +219,13 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         )
 
     async def ListExpired(
-        self, request: order_pb2.ListExpiredRequest, context: Context
+        self, request: order_pb2.ListExpiredRequest, _context: Context
     ) -> order_pb2.ListExpiredResponse:
         found = await self._orders.expired(_limit(request.page_size))
         return order_pb2.ListExpiredResponse(order_nos=found)
 
     async def MarkRestored(
-        self, request: order_pb2.MarkRestoredRequest, context: Context
+        self, request: order_pb2.MarkRestoredRequest, _context: Context
     ) -> order_pb2.MarkRestoredResponse:
         _check_numbers(request.order_nos)
         marked = await self._orders.mark_restored(request.order_nos)

@@ -61,6 +61,14 @@ def _step(name: str) -> Iterator[None]:
         raise
 
 
+def pause_s(settings: RollbackSettings, *, failures: int, rng: random.Random) -> float:
+    """Seconds until the next round, after `failures` rounds in a row that failed."""
+    # The exponent is capped because 2.0**1024 overflows.
+    growing_s = settings.rollback_interval_s * 2.0 ** min(failures, 16)
+    most_s = max(settings.rollback_backoff_max_s, settings.rollback_interval_s)
+    return min(growing_s, most_s) * rng.uniform(0.9, 1.1)
+
+
 class Sweeper:
     """Runs the rounds, one at a time."""
 
@@ -92,14 +100,7 @@ class Sweeper:
         while True:
             result = await self.run_once(self._clock.now_s())
             failures = failures + 1 if result.errors else 0
-            await asyncio.sleep(self._pause_s(failures))
-
-    def _pause_s(self, failures: int) -> float:
-        settings = self._settings
-        # The exponent is capped because 2.0**1024 overflows.
-        growing_s = settings.rollback_interval_s * 2.0 ** min(failures, 16)
-        most_s = max(settings.rollback_backoff_max_s, settings.rollback_interval_s)
-        return min(growing_s, most_s) * self._rng.uniform(0.9, 1.1)
+            await asyncio.sleep(pause_s(self._settings, failures=failures, rng=self._rng))
 
     async def run_once(self, now_s: float, *, everything: bool = False) -> SweepResult:
         """One round at Unix time `now_s`.

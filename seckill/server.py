@@ -1,6 +1,7 @@
 """The grpc.aio server that every stage uses: health, reflection, metrics, faults as statuses."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -79,10 +80,19 @@ def _unary(behavior: Callable[..., Awaitable[Any]], metrics: MethodMetrics) -> C
     return handle
 
 
-def _streaming(
-    behavior: Callable[..., AsyncIterator[Any]], metrics: MethodMetrics
-) -> Callable[..., Any]:
-    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+def _streaming(behavior: Callable[..., Any], metrics: MethodMetrics) -> Callable[..., Any]:
+    """Wrap a handler that yields its replies, or one that writes them to the context."""
+
+    async def write(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        with metrics.call() as outcome:
+            metrics.received.inc()
+            try:
+                await behavior(request, context)
+            except BaseException as error:  # noqa: BLE001 - every fault becomes a status
+                await _abort(error, context, outcome)
+            outcome.code = _status(context)
+
+    async def produce(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with metrics.call() as outcome:
             metrics.received.inc()
             try:
@@ -93,7 +103,7 @@ def _streaming(
                 await _abort(error, context, outcome)
             outcome.code = _status(context)
 
-    return handle
+    return produce if inspect.isasyncgenfunction(behavior) else write
 
 
 def _status(context: grpc.aio.ServicerContext[Any, Any]) -> grpc.StatusCode:

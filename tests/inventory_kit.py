@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import redis.asyncio
 
@@ -69,7 +70,7 @@ class StockKit:
 
     async def held(self, sku: str) -> int:
         """Buyers with a live hold."""
-        holds = await self.redis.hvals(users_key(sku))
+        holds: list[Any] = await self.redis.hvals(users_key(sku))
         return sum(not hold.startswith(b"-") for hold in holds)
 
 

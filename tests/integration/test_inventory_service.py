@@ -1,0 +1,321 @@
+"""InventoryService over gRPC, on real Valkey and Kafka, with a registry of sales beside it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from aiokafka import AIOKafkaConsumer
+from google.rpc import error_details_pb2, status_pb2
+
+from deploy.local import Stores
+from deploy.local.ports import pick_free_port
+from inventory_svc.__main__ import serve
+from inventory_svc.keys import sale_key, stock_key
+from inventory_svc.settings import InventorySettings
+from seckill.errors import DETAILS_KEY, SaleExists, SaleNotFound, reason_of
+from seckill.process import Process
+from seckill.server import FaultsAndMetrics
+from seckill.v1 import (
+    events_pb2,
+    inventory_pb2,
+    inventory_pb2_grpc,
+    order_pb2,
+    order_pb2_grpc,
+    sale_pb2,
+)
+from tests.conftest import Topics
+from tests.factories import moment, new_id, sale_terms
+from tests.inventory_kit import StockKit, attempt
+from tests.waiting import eventually
+
+RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
+SOLD_OUT = inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT
+LIMIT_EXCEEDED = inventory_pb2.PURCHASE_OUTCOME_LIMIT_EXCEEDED
+TIMEOUT_S = 5.0
+
+
+class Registry(order_pb2_grpc.OrderServiceServicer):
+    """Keeps what was registered; all that inventory_svc asks of OrderService."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, sale_pb2.SaleTerms] = {}
+
+    async def RegisterSale(
+        self, request: order_pb2.RegisterSaleRequest, _: Any
+    ) -> order_pb2.RegisterSaleResponse:
+        known = self.terms.setdefault(request.terms.sku, request.terms)
+        if known != request.terms:
+            raise SaleExists
+        created = known is request.terms
+        return order_pb2.RegisterSaleResponse(terms=known, epoch=1, created=created)
+
+    async def GetSaleTotals(
+        self, request: order_pb2.GetSaleTotalsRequest, _: Any
+    ) -> order_pb2.GetSaleTotalsResponse:
+        if request.sku not in self.terms:
+            raise SaleNotFound
+        return order_pb2.GetSaleTotalsResponse()
+
+
+@dataclass
+class Running:
+    """inventory_svc at work."""
+
+    stub: inventory_pb2_grpc.InventoryServiceAsyncStub
+    registry: Registry
+    kit: StockKit
+    process: Process
+
+    async def create(self, terms: sale_pb2.SaleTerms | None = None) -> sale_pb2.Sale:
+        """A new sale."""
+        request = inventory_pb2.CreateSaleRequest(terms=terms or sale_terms())
+        return (await self.stub.CreateSale(request, timeout=TIMEOUT_S)).sale
+
+    async def reserve(
+        self, sku: str, item: inventory_pb2.ReserveItem
+    ) -> inventory_pb2.ReserveResult:
+        """One attempt."""
+        request = inventory_pb2.ReserveRequest(sku=sku, item=item)
+        return (await self.stub.Reserve(request, timeout=TIMEOUT_S)).result
+
+
+@pytest.fixture
+async def running(redis_url: str, stores: Stores, topics: Topics) -> AsyncIterator[Running]:
+    """The stage as `python -m inventory_svc` wires it, in this process."""
+    registry = Registry()
+    orders = grpc.aio.server(interceptors=[FaultsAndMetrics()])
+    order_pb2_grpc.add_OrderServiceServicer_to_server(registry, orders)
+    order_port = orders.add_insecure_port("127.0.0.1:0")
+    await orders.start()
+    port = pick_free_port()
+    settings = InventorySettings(
+        redis_url=redis_url,  # type: ignore[arg-type]
+        kafka_bootstrap=stores.kafka_bootstrap,
+        orders_topic=topics.orders,
+        dead_letter_topic=topics.dead_letters,
+        inventory_listen=f"127.0.0.1:{port}",
+        inventory_order_target=f"127.0.0.1:{order_port}",
+        redis_timeout_s=0.5,
+    )
+    async with AsyncExitStack() as stack:
+        process = Process(stack)
+        task = asyncio.create_task(serve(settings, process))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+        kit = StockKit(redis_url)
+        await channel.channel_ready()
+        yield Running(inventory_pb2_grpc.InventoryServiceStub(channel), registry, kit, process)
+        await kit.close()
+        process.stop()
+        await task
+    await orders.stop(None)
+
+
+def details_of(error: grpc.aio.AioRpcError) -> list[str]:
+    """Fields that BadRequest names, and "retry" where RetryInfo is there."""
+    encoded = dict(error.trailing_metadata() or ())[DETAILS_KEY]
+    named = []
+    for detail in status_pb2.Status.FromString(encoded).details:
+        bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(bad):
+            named += [violation.field for violation in bad.field_violations]
+        elif detail.Unpack(retry):
+            named.append("retry")
+    return named
+
+
+async def test_created_sale_sells_and_its_order_reaches_kafka(
+    running: Running, stores: Stores, topics: Topics
+) -> None:
+    """From CreateSale to the message that order_svc reads."""
+    sale = await running.create(sale_terms(units=5))
+    assert (sale.loaded, sale.epoch, sale.remaining_units) == (True, 1, 5)
+    result = await running.reserve(sale.terms.sku, attempt())
+    assert result.outcome == RESERVED
+    async with (
+        asyncio.timeout(20),
+        AIOKafkaConsumer(
+            topics.orders,
+            bootstrap_servers=stores.kafka_bootstrap,
+            auto_offset_reset="earliest",
+        ) as consumer,
+    ):
+        record = await consumer.getone()
+    event = events_pb2.OrderReserved.FromString(record.value)
+    assert event.order_no == result.order_no
+    await eventually(lambda: running.kit.queued(sale.terms.sku), lambda left: left == 0)
+
+
+async def test_defaults_are_filled_in_and_kept_when_repeated(running: Running) -> None:
+    """Begin now, one unit a purchase, 15 minutes to pay; the same request, the same sale."""
+    terms = sale_pb2.SaleTerms(
+        sku=new_id("sku"),
+        total_units=3,
+        unit_price=sale_pb2.Money(currency="CNY", minor_units=1),
+        end_time=moment(60),
+    )
+    sale = await running.create(terms)
+    assert sale.terms.purchase_limit == 1
+    assert sale.terms.payment_window.ToSeconds() == 900
+    assert sale.state == sale_pb2.SALE_STATE_OPEN
+    assert await running.create(terms) == sale
+
+
+async def test_other_terms_of_a_sale_are_refused(running: Running) -> None:
+    """What OrderService answers is passed on with its reason."""
+    terms = sale_terms()
+    await running.create(terms)
+    terms.total_units += 1
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.create(terms)
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert reason_of(caught.value) == "SALE_EXISTS"
+
+
+async def test_lost_sale_is_unavailable_and_never_seeded_again(running: Running) -> None:
+    """With its keys gone from Redis it is shown as not loaded, and creating it does not help."""
+    terms = sale_terms()
+    await running.create(terms)
+    await running.kit.redis.flushdb()
+    for call in (running.reserve(terms.sku, attempt()), running.create(terms)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert reason_of(caught.value) == "SALE_NOT_LOADED"
+        assert details_of(caught.value) == ["retry"]
+    request = inventory_pb2.GetSaleRequest(sku=terms.sku)
+    assert not (await running.stub.GetSale(request)).sale.loaded
+    assert await running.kit.redis.exists(sale_key(terms.sku), stock_key(terms.sku)) == 0
+
+
+async def test_unknown_sku_is_not_found(running: Running) -> None:
+    """By every method that names one."""
+    sku = new_id("sku")
+    release = inventory_pb2.ReleaseItem(order_no="0" * 26, user_id="buyer")
+    calls: list[Any] = [
+        running.reserve(sku, attempt()),
+        running.stub.GetSale(inventory_pb2.GetSaleRequest(sku=sku)),
+        running.stub.UpdateSale(inventory_pb2.UpdateSaleRequest(sku=sku)),
+        running.stub.Release(inventory_pb2.ReleaseRequest(sku=sku, items=[release])),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert reason_of(caught.value) == "SALE_NOT_FOUND"
+
+
+async def test_bad_fields_are_named_all_at_once(running: Running) -> None:
+    """BadRequest has the path of each broken field of a batch."""
+    items = [attempt(), attempt("with space", quantity=0), attempt(request_id="r" * 65)]
+    request = inventory_pb2.BatchReserveRequest(sku="sku", items=items)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.BatchReserve(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details_of(caught.value) == [
+        "items[1].user_id",
+        "items[1].quantity",
+        "items[2].request_id",
+    ]
+
+
+async def test_more_than_the_limit_is_bad_input_alone_and_an_outcome_in_a_batch(
+    running: Running,
+) -> None:
+    """Reserve refuses the field; BatchReserve answers each of its items."""
+    sku = (await running.create(sale_terms(limit=2))).terms.sku
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.reserve(sku, attempt(quantity=3))
+    assert details_of(caught.value) == ["item.quantity"]
+    batch = inventory_pb2.BatchReserveRequest(sku=sku, items=[attempt(quantity=3), attempt()])
+    results = (await running.stub.BatchReserve(batch)).results
+    assert [result.outcome for result in results] == [LIMIT_EXCEEDED, RESERVED]
+
+
+async def test_sales_are_listed_in_pages(running: Running) -> None:
+    """Every sale once, by sku; a token that was not given out is bad input."""
+    skus = sorted([(await running.create()).terms.sku for _ in range(5)])
+    seen: list[str] = []
+    token = ""
+    for _ in range(3):
+        request = inventory_pb2.ListSalesRequest(page_size=2, page_token=token)
+        page = await running.stub.ListSales(request)
+        seen += [sale.terms.sku for sale in page.sales]
+        token = page.next_page_token
+    assert (seen, token) == (skus, "")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.ListSales(inventory_pb2.ListSalesRequest(page_token="nonsense"))
+    assert details_of(caught.value) == ["page_token"]
+
+
+async def test_watchers_are_told_of_every_change(running: Running) -> None:
+    """First all sales; then created, sold out, restocked, paused."""
+    before = await running.create()
+    stream = aiter(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
+    async with asyncio.timeout(10):
+        first = await anext(stream)
+        assert first.complete
+        assert [sale.terms.sku for sale in first.sales] == [before.terms.sku]
+        sku = (await running.create(sale_terms(units=1))).terms.sku
+        created = await anext(stream)
+        assert not created.complete
+        assert [(sale.terms.sku, sale.sold_out) for sale in created.sales] == [(sku, False)]
+        item = attempt()
+        order_no = (await running.reserve(sku, item)).order_no
+        assert [sale.sold_out for sale in (await anext(stream)).sales] == [True]
+        await running.kit.release(sku, (order_no, item.user_id))
+        assert [sale.sold_out for sale in (await anext(stream)).sales] == [False]
+        await running.stub.UpdateSale(
+            inventory_pb2.UpdateSaleRequest(sku=sku, state=sale_pb2.SALE_STATE_PAUSED)
+        )
+        states = [sale.state for sale in (await anext(stream)).sales]
+        assert states == [sale_pb2.SALE_STATE_PAUSED]
+
+
+async def test_closed_sale_stays_closed_and_a_window_keeps_its_order(running: Running) -> None:
+    """Reopening is a conflict of states, an end before the begin is bad input."""
+    sku = (await running.create()).terms.sku
+    update = inventory_pb2.UpdateSaleRequest
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.UpdateSale(update(sku=sku, end_time=moment(-100)))
+    assert details_of(caught.value) == ["end_time"]
+    later = await running.stub.UpdateSale(update(sku=sku, start_time=moment(50)))
+    assert later.sale.terms.start_time.ToMilliseconds() > moment(40).ToMilliseconds()
+    await running.stub.UpdateSale(update(sku=sku, state=sale_pb2.SALE_STATE_CLOSED))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.UpdateSale(update(sku=sku, state=sale_pb2.SALE_STATE_OPEN))
+    assert reason_of(caught.value) == "SALE_STATE"
+
+
+async def test_silent_redis_is_unavailable_within_the_deadline(running: Running) -> None:
+    """A reservation whose reply does not come is OUTCOME_UNKNOWN; asked again, it is known."""
+    sku, item = (await running.create()).terms.sku, attempt()
+    await running.kit.redis.client_pause(1_500, all=True)
+    begun_s = asyncio.get_running_loop().time()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.reserve(sku, item)
+    assert asyncio.get_running_loop().time() - begun_s < 1.4
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(caught.value) in {"OUTCOME_UNKNOWN", "DEPENDENCY_UNAVAILABLE"}
+    assert details_of(caught.value) == ["retry"]
+    await asyncio.wait_for(running.kit.redis.ping(), 5)
+    assert (await running.reserve(sku, item)).outcome == RESERVED
+    assert await running.kit.left(sku) == 9
+
+
+async def test_open_streams_do_not_hold_up_the_end(running: Running) -> None:
+    """A stop ends WatchSales at once."""
+    stream = aiter(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
+    await anext(stream)
+    running.process.stop()
+    async with asyncio.timeout(5):
+        with pytest.raises((StopAsyncIteration, grpc.aio.AioRpcError)):
+            await anext(stream)
+
+
+async def test_rebuild_is_told_to_be_missing(running: Running) -> None:
+    """UNIMPLEMENTED with its reason, not a crash."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.RebuildSale(inventory_pb2.RebuildSaleRequest(sku="sku"))
+    assert reason_of(caught.value) == "NOT_IMPLEMENTED"

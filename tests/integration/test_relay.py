@@ -1,0 +1,297 @@
+"""The relay between a real Valkey and a real Kafka."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+from deploy.local import KafkaServer, Stores, create_topics
+from inventory_svc.keys import RELAY_GROUP, queue_key
+from inventory_svc.producer import OrdersProducer
+from inventory_svc.relay import Relay
+from inventory_svc.settings import InventorySettings
+from inventory_svc.streams import OutboxStreams
+from seckill.clock import SystemClock
+from seckill.errors import SeckillError
+from seckill.v1 import events_pb2
+from tests.conftest import Topics
+from tests.factories import new_id, sale_terms
+from tests.inventory_kit import StockKit, attempt
+from tests.waiting import eventually
+
+CLAIM_IDLE_S = 0.3
+DELIVERY_TIMEOUT_S = 3.0
+
+
+class RelayKit(StockKit):
+    """Stock with relays."""
+
+    def __init__(self, redis_url: str, bootstrap: str, topics: Topics) -> None:
+        super().__init__(redis_url)
+        self.url = redis_url
+        self.bootstrap = bootstrap
+        self.topics = topics
+        self._producers: list[OrdersProducer] = []
+
+    async def close(self) -> None:
+        """Disconnect, from Kafka too."""
+        for producer in self._producers:
+            await producer.close()
+        await super().close()
+
+    def relay(self, *, dead_letter_topic: str = "") -> Relay:
+        """Another relay, as another process would have it."""
+        settings = InventorySettings(
+            redis_url=self.url,  # type: ignore[arg-type]
+            kafka_bootstrap=self.bootstrap,
+            inventory_relay_claim_idle_s=CLAIM_IDLE_S,
+            inventory_relay_backoff_max_s=0.2,
+        )
+        producer = OrdersProducer(
+            self.bootstrap,
+            topic=self.topics.orders,
+            dead_letter_topic=dead_letter_topic or self.topics.dead_letters,
+            batch_entries_max=100,
+            batch_bytes_max=65_536,
+            delivery_timeout_s=DELIVERY_TIMEOUT_S,
+        )
+        self._producers.append(producer)
+        return Relay(
+            OutboxStreams(
+                self.redis,
+                consumer=new_id("relay"),
+                entries_max=settings.inventory_relay_entries_max,
+                claim_idle_s=CLAIM_IDLE_S,
+            ),
+            producer,
+            self.stock,
+            settings=settings,
+            clock=SystemClock(),
+        )
+
+    @asynccontextmanager
+    async def running(self, relay: Relay) -> AsyncIterator[None]:
+        """The relay at work, cancelled as SIGTERM would."""
+        task = asyncio.create_task(relay.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def buy(self, sku: str, count: int) -> set[str]:
+        """Order numbers of `count` new reservations."""
+        results = await self.reserve(sku, *(attempt() for _ in range(count)))
+        return {order_no for _, order_no in results}
+
+    async def arrived(self, wanted: int, *, topic: str = "") -> list[ConsumerRecord]:
+        """Messages of the topic once at least so many different ones are there."""
+        consumer = AIOKafkaConsumer(
+            topic or self.topics.orders,
+            bootstrap_servers=self.bootstrap,
+            auto_offset_reset="earliest",
+        )
+        found: list[ConsumerRecord] = []
+        async with asyncio.timeout(30), consumer:
+            while len({record.key for record in found}) < wanted:
+                batches = await consumer.getmany(timeout_ms=200)
+                found += [record for batch in batches.values() for record in batch]
+        return found
+
+
+@pytest.fixture
+async def kit(redis_url: str, stores: Stores, topics: Topics) -> AsyncIterator[RelayKit]:
+    """Stock and relays on the shared servers."""
+    kit = RelayKit(redis_url, stores.kafka_bootstrap, topics)
+    yield kit
+    await kit.close()
+
+
+def numbers(records: list[ConsumerRecord]) -> set[str]:
+    """Order numbers in Kafka."""
+    return {events_pb2.OrderReserved.FromString(record.value).order_no for record in records}
+
+
+async def test_every_reservation_reaches_kafka_as_it_was_made(kit: RelayKit) -> None:
+    """The message has all that the order needs, and the outbox is empty afterwards."""
+    sku = await kit.load(sale_terms(limit=2), epoch=4)
+    item = attempt(quantity=2)
+    ((_, order_no),) = await kit.reserve(sku, item)
+    relay = kit.relay()
+    assert (await relay.run_once()).sent == 1
+    (record,) = await kit.arrived(1)
+    event = events_pb2.OrderReserved.FromString(record.value)
+    assert record.key == order_no.encode()
+    assert event.reserve_time.ToMilliseconds() == record.timestamp
+    event.ClearField("reserve_time")
+    assert event == events_pb2.OrderReserved(
+        order_no=order_no,
+        sku=sku,
+        user_id=item.user_id,
+        request_id=item.request_id,
+        quantity=2,
+        epoch=4,
+    )
+    assert await kit.queued(sku) == 0
+
+
+async def test_running_relay_drains_many_sales_over_all_partitions(kit: RelayKit) -> None:
+    """A woken relay moves all entries of several sales; batches go to the partitions in turn."""
+    relay = kit.relay()
+    wanted: set[str] = set()
+    async with kit.running(relay):
+        for _ in range(3):
+            sku = await kit.load(sale_terms(units=1000))
+            wanted |= await kit.buy(sku, 300)
+            relay.wake(sku)
+        records = await kit.arrived(900)
+        assert numbers(records) == wanted
+        assert len({record.partition for record in records}) > 1
+        for sku in await kit.sales.skus():
+            await eventually(partial(kit.queued, sku), lambda left: left == 0)
+
+
+async def test_stopped_relay_sends_what_is_left(kit: RelayKit) -> None:
+    """Entries that arrive while it is told to stop are sent before it ends."""
+    sku = await kit.load(sale_terms(units=1000))
+    relay = kit.relay()
+    async with kit.running(relay):
+        await eventually(lambda: kit.redis.exists(queue_key(sku)))
+        wanted = await kit.buy(sku, 500)
+    assert await kit.queued(sku) == 0
+    assert numbers(await kit.arrived(500)) == wanted
+
+
+async def test_entries_of_a_dead_relay_are_taken_over(kit: RelayKit) -> None:
+    """What a relay has read but not removed is sent by another one after the idle time."""
+    sku = await kit.load()
+    wanted = await kit.buy(sku, 5)
+    await kit.redis.xreadgroup(RELAY_GROUP, "dead", {queue_key(sku): ">"})
+    async with kit.running(kit.relay()):
+        assert numbers(await kit.arrived(5)) == wanted
+        await eventually(lambda: kit.queued(sku), lambda left: left == 0)
+
+
+async def test_failure_between_ack_and_removal_duplicates_but_loses_nothing(
+    kit: RelayKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection to Redis breaks once Kafka has acknowledged: the entries are sent again."""
+    sku = await kit.load()
+    wanted = await kit.buy(sku, 5)
+    relay = kit.relay()
+    deliver = relay._producer.deliver
+
+    async def deliver_then_break(records: object) -> object:
+        delivery = await deliver(records)  # type: ignore[arg-type]
+        await move_redis(1)
+        return delivery
+
+    async def move_redis(port: int) -> None:
+        pool: Any = kit.redis.connection_pool
+        await pool.disconnect()
+        pool.reset()
+        pool.connection_kwargs["port"] = port
+
+    port = kit.redis.connection_pool.connection_kwargs["port"]
+    monkeypatch.setattr(relay._producer, "deliver", deliver_then_break)
+    with pytest.raises(SeckillError):
+        await relay.run_once()
+    monkeypatch.undo()
+    await move_redis(port)
+    assert await kit.queued(sku) == 5
+    assert (await relay.run_once()).sent == 5
+    assert await kit.queued(sku) == 0
+    records = await kit.arrived(5)
+    assert numbers(records) == wanted
+
+
+async def test_cancelled_pass_removes_nothing_that_kafka_has_not(kit: RelayKit) -> None:
+    """A pass cancelled at any point leaves each order in the outbox, in Kafka, or in both."""
+    sku = await kit.load(sale_terms(units=1000))
+    relay = kit.relay()
+    wanted: set[str] = set()
+    for step in range(20):
+        wanted |= await kit.buy(sku, 10)
+        task = asyncio.ensure_future(relay.run_once())
+        for _ in range(3 * step):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await eventually(relay.run_once, lambda result: result.moved == 0)
+    assert await kit.queued(sku) == 0
+    assert numbers(await kit.arrived(len(wanted))) == wanted
+
+
+async def test_undecodable_entry_is_dead_lettered_and_holds_up_nobody(kit: RelayKit) -> None:
+    """Garbage goes to the dead-letter topic, a damaged entry's units return, others go on."""
+    sku = await kit.load()
+    item = attempt()
+    ((_, order_no),) = await kit.reserve(sku, item)
+    await kit.redis.xtrim(queue_key(sku), maxlen=0, approximate=False)
+    damaged = f"{order_no} one 1 {item.user_id}"
+    await kit.redis.xadd(queue_key(sku), {"o": damaged})
+    await kit.redis.xadd(queue_key(sku), {"other": b"\xff"})
+    wanted = await kit.buy(sku, 3)
+    relay = kit.relay()
+    result = await relay.run_once()
+    assert (result.sent, result.dead_lettered) == (3, 2)
+    assert numbers(await kit.arrived(3)) == wanted
+    letters = await kit.arrived(1, topic=kit.topics.dead_letters)
+    headers = dict(letters[0].headers)
+    assert letters[0].value == damaged.encode()
+    assert headers["sku"] == sku.encode()
+    assert headers["ce_specversion"] == b"1.0"
+    assert await kit.left(sku) == 7
+    assert await kit.queued(sku) == 0
+
+
+async def test_entry_that_cannot_be_buried_holds_up_nobody(kit: RelayKit) -> None:
+    """While the dead-letter topic is missing the entry stays, and new orders still go through."""
+    sku = await kit.load()
+    await kit.redis.xadd(queue_key(sku), {"o": "garbage"})
+    relay = kit.relay(dead_letter_topic=new_id("missing"))
+    wanted = await kit.buy(sku, 2)
+    assert (await relay.run_once()).sent == 2
+    wanted |= await kit.buy(sku, 2)
+    assert (await relay.run_once()).sent == 2
+    assert numbers(await kit.arrived(4)) == wanted
+    assert await kit.queued(sku) == 1
+
+
+async def test_lost_group_is_made_again_from_the_first_entry(kit: RelayKit) -> None:
+    """Entries that came before the group are not forgotten."""
+    sku = await kit.load()
+    await kit.redis.xgroup_destroy(queue_key(sku), RELAY_GROUP)
+    wanted = await kit.buy(sku, 4)
+    async with kit.running(kit.relay()):
+        assert numbers(await kit.arrived(4)) == wanted
+
+
+@pytest.mark.slow
+async def test_relay_resumes_by_itself_when_kafka_returns(redis_url: str, tmp_path: Path) -> None:
+    """Kafka killed and started again: all that was reserved meanwhile arrives, nothing restarts."""
+    with KafkaServer(tmp_path / "kafka") as kafka:
+        topics = Topics(orders=new_id("orders"), dead_letters=new_id("dead"))
+        await create_topics(kafka.url, {topics.orders: 4, topics.dead_letters: 1})
+        kit = RelayKit(redis_url, kafka.url, topics)
+        sku = await kit.load(sale_terms(units=1000))
+        async with kit.running(kit.relay()):
+            wanted = await kit.buy(sku, 50)
+            await eventually(lambda: kit.queued(sku), lambda left: left == 0)
+            kafka.kill()
+            wanted |= await kit.buy(sku, 50)
+            await eventually(
+                lambda: kit.redis.xpending(queue_key(sku), RELAY_GROUP),
+                lambda pending: pending["pending"] == 50,
+            )
+            await asyncio.to_thread(kafka.start)
+            wanted |= await kit.buy(sku, 50)
+            await eventually(lambda: kit.queued(sku), lambda left: left == 0)
+            assert numbers(await kit.arrived(150)) == wanted
+        await kit.close()

@@ -1,0 +1,174 @@
+"""Order and inventory stages inside the test's own process, on real stores, for rollback_svc."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import grpc
+import redis.asyncio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
+
+from deploy.local.ports import LOOPBACK, pick_free_port
+from rollback_svc.settings import RollbackSettings
+from rollback_svc.stages import InventoryStage, OrderStage
+from rollback_svc.sweeper import Sweeper
+from seckill.clock import SystemClock
+from seckill.delay import DelaySet
+from seckill.process import Process
+from seckill.settings import ProcessSettings
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc, order_pb2, order_pb2_grpc
+from tests.factories import new_id, sale_terms
+from tests.waiting import eventually
+
+SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
+TIMEOUT_S = 5.0
+# The shortest that a sale may have; orders expire while the test looks.
+PAYMENT_WINDOW_S = 1.0
+
+
+async def is_serving(address: str) -> bool:
+    """Whether a stage says that it is ready."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@asynccontextmanager
+async def running(
+    serve: Callable[[SettingsT, Process], Awaitable[None]], settings: SettingsT, *, address: str
+) -> AsyncIterator[None]:
+    """A stage as its `__main__` wires it, ready at `address`, stopped at the end."""
+    async with AsyncExitStack() as stack:
+        process = Process(stack)
+
+        async def live() -> None:
+            await serve(settings, process)
+
+        task = asyncio.create_task(live())
+        try:
+            await eventually(lambda: is_serving(address))
+            yield
+        finally:
+            process.stop()
+            await task
+
+
+def free_address() -> str:
+    """host:port that nobody listens on."""
+    return f"{LOOPBACK}:{pick_free_port()}"
+
+
+@dataclass
+class Shop:
+    """Makes sales, buys, and tells what became of the units."""
+
+    orders_address: str
+    inventory_address: str
+    redis: "redis.asyncio.Redis"
+    orders: "order_pb2_grpc.OrderServiceAsyncStub"
+    inventory: "inventory_pb2_grpc.InventoryServiceAsyncStub"
+    channels: AsyncExitStack = field(repr=False)
+
+    @property
+    def delay(self) -> DelaySet:
+        """The delay set that order_svc fills."""
+        return DelaySet(self.redis)
+
+    async def open_sale(self, units: int, *, payment_window_s: float = PAYMENT_WINDOW_S) -> str:
+        """A new sale's sku."""
+        terms = sale_terms(units=units, payment_window_s=payment_window_s)
+        request = inventory_pb2.CreateSaleRequest(terms=terms)
+        await self.inventory.CreateSale(request, timeout=TIMEOUT_S)
+        return terms.sku
+
+    async def buy(self, sku: str, buyers: int) -> list[str]:
+        """One unit each for new buyers; the numbers of their orders, once all are pending."""
+        items = [
+            inventory_pb2.ReserveItem(user_id=new_id("buyer"), request_id="first", quantity=1)
+            for _ in range(buyers)
+        ]
+        answer = await self.inventory.BatchReserve(
+            inventory_pb2.BatchReserveRequest(sku=sku, items=items), timeout=TIMEOUT_S
+        )
+        numbers = [result.order_no for result in answer.results]
+        await eventually(lambda: self.found(numbers), lambda found: len(found) == buyers)
+        await eventually(lambda: self.delayed(numbers), lambda found: found == set(numbers))
+        return numbers
+
+    async def found(self, numbers: Sequence[str]) -> list[order_pb2.Order]:
+        """Those of the orders that the database has."""
+        answer = await self.orders.BatchGetOrders(
+            order_pb2.BatchGetOrdersRequest(order_nos=numbers), timeout=TIMEOUT_S
+        )
+        return [order_pb2.Order.FromString(text) for text in answer.orders if text]
+
+    async def delayed(self, numbers: Sequence[str]) -> set[str]:
+        """Those of the orders that are in the delay set."""
+        return set(numbers) & set(await self.delay.due(now_s=1e11, limit=10_000))
+
+    async def buy_and_let_expire(self, sku: str, buyers: int) -> list[str]:
+        """The same, once nobody can pay any more."""
+        numbers = await self.buy(sku, buyers)
+        request = order_pb2.ListExpiredRequest(page_size=1_000)
+
+        async def expired() -> set[str]:
+            answer = await self.orders.ListExpired(request, timeout=TIMEOUT_S)
+            return set(answer.order_nos)
+
+        await eventually(expired, lambda seen: seen >= set(numbers))
+        return numbers
+
+    async def remaining(self, sku: str) -> int:
+        """Units on sale in Redis."""
+        request = inventory_pb2.GetSaleRequest(sku=sku)
+        return (await self.inventory.GetSale(request, timeout=TIMEOUT_S)).sale.remaining_units
+
+    async def totals(self, sku: str) -> order_pb2.GetSaleTotalsResponse:
+        """Units by state in the database."""
+        request = order_pb2.GetSaleTotalsRequest(sku=sku)
+        return await self.orders.GetSaleTotals(request, timeout=TIMEOUT_S)
+
+    async def channel(self, address: str) -> grpc.aio.Channel:
+        """A new connection, closed with the shop."""
+        channel = grpc.aio.insecure_channel(
+            address, options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        return await self.channels.enter_async_context(channel)
+
+    async def order_stage(self, kind: type[OrderStage] = OrderStage) -> OrderStage:
+        """OrderService as a sweeper sees it, or as a failing one does."""
+        return kind(await self.channel(self.orders_address), timeout_s=TIMEOUT_S)
+
+    async def inventory_stage(
+        self, kind: type[InventoryStage] = InventoryStage, *, address: str = ""
+    ) -> InventoryStage:
+        """InventoryService as a sweeper sees it, or as a failing one does."""
+        channel = await self.channel(address or self.inventory_address)
+        return kind(channel, timeout_s=TIMEOUT_S)
+
+    async def sweeper(
+        self,
+        *,
+        orders: OrderStage | None = None,
+        inventory: InventoryStage | None = None,
+        page_size: int = 500,
+    ) -> Sweeper:
+        """A replica of rollback_svc that runs its rounds when told."""
+        return Sweeper(
+            settings=RollbackSettings(
+                redis_url=SecretStr("redis://unused"), rollback_page_size=page_size
+            ),
+            delay=self.delay,
+            orders=orders or await self.order_stage(),
+            inventory=inventory or await self.inventory_stage(),
+            clock=SystemClock(),
+            rng=random.Random(1),
+        )
