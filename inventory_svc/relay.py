@@ -18,6 +18,7 @@ from inventory_svc.producer import OrdersProducer
 from inventory_svc.settings import InventorySettings
 from inventory_svc.stock import Stock
 from inventory_svc.streams import OutboxStreams
+from seckill import failpoints
 from seckill.clock import Clock
 from seckill.errors import DependencyUnavailable, SeckillError
 
@@ -212,6 +213,7 @@ class Relay:
 
     async def _send(self, records: Sequence[Record]) -> int:
         delivery = await self._producer.deliver(records)
+        await failpoints.reach("relay.after_ack")
         await self._streams.remove(record.entry for record in delivery.acknowledged)
         metrics.relay_entries.inc(len(delivery.acknowledged))
         if delivery.error is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+import hiredis
 import redis.asyncio
 import structlog
 from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
@@ -105,7 +106,8 @@ async def _evalsha(
 
 
 async def _call(connection: Any, *command: Any) -> Any:
-    await connection.send_command(*command)
+    # redis-py's asyncio connection packs in Python: 2 µs more an attempt than hiredis does.
+    await connection.send_packed_command(hiredis.pack_command(command))
     return await connection.read_response()
 
 

@@ -68,17 +68,24 @@ class OutboxStreams:
 
     async def read(self, skus: Sequence[str]) -> ReadResult:
         """Up to about `entries_max` entries: what we have left unfinished, else new ones."""
-        origins = [_PENDING if sku in self._unfinished else _NEW for sku in skus]
+        found = ReadResult()
+        unfinished = [sku for sku in skus if sku in self._unfinished]
+        if unfinished:
+            await self._read(unfinished, _PENDING, found)
+        left = {entry.sku for entry in found.entries}
+        await self._read([sku for sku in skus if sku not in left], _NEW, found)
+        return found
+
+    async def _read(self, skus: Sequence[str], origin: str, found: ReadResult) -> None:
         # Before the command is sent: its reply may be lost, or we be cancelled.
         self._unfinished.update(skus)
         count = self._count(skus)
         pipeline = self._redis.pipeline(transaction=False)
-        for sku, origin in zip(skus, origins, strict=True):
+        for sku in skus:
             pipeline.xreadgroup(RELAY_GROUP, self._consumer, {queue_key(sku): origin}, count=count)
         with redis_faults():
             replies = await pipeline.execute(raise_on_error=False)
-        found = ReadResult()
-        for sku, origin, reply in zip(skus, origins, replies, strict=True):
+        for sku, reply in zip(skus, replies, strict=True):
             if isinstance(reply, Exception):
                 await self._recover(sku, reply)
                 continue
@@ -88,7 +95,6 @@ class OutboxStreams:
                 found.more.append(sku)
             if origin == _NEW or len(entries) < count:
                 found.finishing.append(sku)
-        return found
 
     async def claim(self, skus: Sequence[str]) -> list[Entry]:
         """Entries that a relay has left unfinished for too long; they are ours from now on."""

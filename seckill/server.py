@@ -10,13 +10,14 @@ from typing import Any, cast
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from seckill.errors import DeadlinePassed, SeckillError, trailing_metadata
+from seckill.reflection import enable_reflection
 from seckill.settings import ProcessSettings
 from seckill.telemetry import CallOutcome, MethodMetrics, server_metrics
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+PENDING_CALLS_MAX = 20_000
 # Health service name that says only that the process runs: for liveness probes.
 LIVE = "live"
 
@@ -180,13 +181,15 @@ async def serving(
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.so_reuseport", 0),
+            # gRPC cancels calls at random once 1,000 wait to be begun; a crowd is more than that.
+            ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+            ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
         ],
     )
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
     if settings.reflection:
-        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        enable_reflection((*services, health.SERVICE_NAME), server)
     port = server.add_insecure_port(listen)
     await health_state.begin()
     await server.start()

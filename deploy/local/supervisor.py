@@ -1,4 +1,4 @@
-"""The process that keeps a stack running: the stores first, then the services, one by one."""
+"""The process that keeps a stack running: the stores first, then the services."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def no_services(_: Stores) -> Sequence[ProcessSpec]:
 
 
 class Supervisor:
-    """Starts stores and services in order, watches them, stops them in reverse order."""
+    """Starts stores, then services, watches them, stops them in reverse order."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Supervisor:
 
         Args:
             stack: the stores.
-            services: called once the stores answer; says what else to start, in order. Each is
-                ready before the next is started.
+            services: called once the stores answer; says what else to start. They start side
+                by side, and wait for each other themselves.
         """
         self._stack = stack
         self._services = services
@@ -60,9 +60,8 @@ class Supervisor:
         try:
             stores = self._stack.start()
             for spec in self._services(stores):
-                process = Process(spec)
-                self._processes.append(process)
-                drive([process.wait_ready()])
+                self._processes.append(Process(spec))
+            drive([process.wait_ready() for process in self._processes])
             state = self._describe(stores)
             state.write(self._stack.directory)
             self._state_is_ours = True

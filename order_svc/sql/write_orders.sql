@@ -1,6 +1,6 @@
 -- Write orders, their ledger rows and what of their units must go back.
---   $1 text[] order numbers  $2 text[] skus      $3 text[] buyers
---   $4 text[] request ids                   $5 int[] quantities $6 bigint[] epochs
+--   $1 text[] order numbers  $2 text[] skus       $3 text[] buyers
+--   $4 text[] request ids    $5 int[] quantities  $6 bigint[] epochs
 --   $7 text[] reasons to reject, null for a pending order
 -- Returns the orders written now, with their status. A number that is taken, and a pending order
 -- of a buyer who has a live one, are left out and change nothing.

@@ -97,20 +97,20 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
         return inventory_pb2.BatchReserveResponse(results=results)
 
     async def GetSale(
-        self, request: inventory_pb2.GetSaleRequest, context: Context
+        self, request: inventory_pb2.GetSaleRequest, _context: Context
     ) -> inventory_pb2.GetSaleResponse:
         if request.sku not in self.sales:
             raise SaleNotFound
         return inventory_pb2.GetSaleResponse(sale=self.sales[request.sku])
 
     async def ListSales(
-        self, request: inventory_pb2.ListSalesRequest, context: Context
+        self, request: inventory_pb2.ListSalesRequest, _context: Context
     ) -> inventory_pb2.ListSalesResponse:
         found = sorted(self.sales.values(), key=lambda sale: sale.terms.sku)
         return inventory_pb2.ListSalesResponse(sales=found[: request.page_size])
 
     async def WatchSales(
-        self, request: inventory_pb2.WatchSalesRequest, context: Context
+        self, _request: inventory_pb2.WatchSalesRequest, _context: Context
     ) -> AsyncIterator[inventory_pb2.WatchSalesResponse]:
         changes: asyncio.Queue[sale_pb2.Sale] = asyncio.Queue()
         self._watchers.add(changes)
@@ -130,7 +130,7 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
         self.batches: list[int] = []
 
     async def BatchGetOrders(
-        self, request: order_pb2.BatchGetOrdersRequest, context: Context
+        self, request: order_pb2.BatchGetOrdersRequest, _context: Context
     ) -> order_pb2.BatchGetOrdersResponse:
         self.batches.append(len(request.order_nos))
         found = [self.orders.get(number) for number in request.order_nos]
@@ -139,14 +139,14 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
         )
 
     async def CancelOrder(
-        self, request: order_pb2.CancelOrderRequest, context: Context
+        self, request: order_pb2.CancelOrderRequest, _context: Context
     ) -> order_pb2.CancelOrderResponse:
         order = self._own(request.order_no, request.user_id)
         order.state = order_pb2.ORDER_STATE_CANCELLED
         return order_pb2.CancelOrderResponse(order=order)
 
     async def PayOrder(
-        self, request: order_pb2.PayOrderRequest, context: Context
+        self, request: order_pb2.PayOrderRequest, _context: Context
     ) -> order_pb2.PayOrderResponse:
         order = self._own(request.order_no, request.user_id)
         order.state = order_pb2.ORDER_STATE_PAID
@@ -154,7 +154,7 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
         return order_pb2.PayOrderResponse(order=order)
 
     async def WatchOrder(
-        self, request: order_pb2.WatchOrderRequest, context: Context
+        self, request: order_pb2.WatchOrderRequest, _context: Context
     ) -> AsyncIterator[order_pb2.WatchOrderResponse]:
         yield order_pb2.WatchOrderResponse(order=self.orders[request.order_no])
 

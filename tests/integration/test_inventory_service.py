@@ -65,7 +65,7 @@ class Registry(order_pb2_grpc.OrderServiceServicer):
 class Running:
     """inventory_svc at work."""
 
-    stub: inventory_pb2_grpc.InventoryServiceAsyncStub
+    stub: "inventory_pb2_grpc.InventoryServiceAsyncStub"  # known to the type checker only
     registry: Registry
     kit: StockKit
     process: Process
@@ -86,7 +86,7 @@ class Running:
 @pytest.fixture
 async def running(redis_url: str, stores: Stores, topics: Topics) -> AsyncIterator[Running]:
     """The stage as `python -m inventory_svc` wires it, in this process."""
-    registry = Registry()
+    registry = Registry()  # type: ignore[abstract]
     orders = grpc.aio.server(interceptors=[FaultsAndMetrics()])
     order_pb2_grpc.add_OrderServiceServicer_to_server(registry, orders)
     order_port = orders.add_insecure_port("127.0.0.1:0")
@@ -98,7 +98,7 @@ async def running(redis_url: str, stores: Stores, topics: Topics) -> AsyncIterat
         orders_topic=topics.orders,
         dead_letter_topic=topics.dead_letters,
         inventory_listen=f"127.0.0.1:{port}",
-        inventory_order_target=f"127.0.0.1:{order_port}",
+        order_target=f"127.0.0.1:{order_port}",
         redis_timeout_s=0.5,
     )
     async with AsyncExitStack() as stack:

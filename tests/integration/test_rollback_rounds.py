@@ -100,13 +100,7 @@ async def shop(
         }
     )
     inventory = InventorySettings.model_validate(
-        common
-        | {"inventory_listen": inventory_address}
-        | {
-            name: f"dns:///{orders_address}"
-            for name in ("order_target", "inventory_order_target")
-            if name in InventorySettings.model_fields
-        }
+        common | {"inventory_listen": inventory_address, "order_target": f"dns:///{orders_address}"}
     )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
@@ -310,9 +304,9 @@ async def test_the_process_sweeps_by_itself_and_tells_operators(shop: Shop, redi
         }
     )
     sku = await shop.open_sale(UNITS)
+    await shop.buy(sku, BUYERS)
     async with running(rollback_svc.__main__.serve, settings, address=address):
         stub = rollback_pb2_grpc.RollbackServiceStub(await shop.channel(address))
-        await shop.buy(sku, BUYERS)
         await eventually(lambda: shop.remaining(sku), lambda units: units == UNITS)
 
         async def status() -> rollback_pb2.GetStatusResponse:

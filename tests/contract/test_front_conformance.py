@@ -1,0 +1,534 @@
+"""One body for both fronts: what a real grpcio client sees of the gateway.
+
+The gateway is wired as in production; the stages behind it are small ones in memory.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import REGISTRY
+
+from gateway.__main__ import Gateway, open_gateway
+from gateway.settings import GatewaySettings
+from seckill.dev_issuer import DevIssuer, load_or_create
+from seckill.errors import DETAILS_KEY, reason_of
+from seckill.process import Process
+from seckill.v1 import gateway_pb2, gateway_pb2_grpc, inventory_pb2, order_pb2
+from tests.contract.front_stages import Stages, running_stages
+from tests.factories import PRICE, new_id, sale_terms
+from tests.waiting import eventually
+
+CALL_S = 10.0
+SERVICE = "seckill.v1.GatewayService"
+RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
+SOLD_OUT = inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT
+ALREADY_PURCHASED = inventory_pb2.PURCHASE_OUTCOME_ALREADY_PURCHASED
+ORDER_NO = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Edge:
+    """A gateway, what is behind it, and a client in front of it."""
+
+    stages: Stages
+    gateway: Gateway
+    issuer: DevIssuer
+    channel: grpc.aio.Channel
+    stub: "gateway_pb2_grpc.GatewayServiceAsyncStub"
+    stop: AsyncExitStack
+
+    def identity(self, user: str) -> Metadata:
+        """Metadata that says who calls."""
+        return (("authorization", f"Bearer {self.issuer.token(user)}"),)
+
+    async def token(self, sku: str, user: str) -> str:
+        """A purchase token."""
+        answer = await self.stub.IssuePurchaseToken(
+            gateway_pb2.IssuePurchaseTokenRequest(sku=sku),
+            metadata=self.identity(user),
+            timeout=CALL_S,
+        )
+        return answer.purchase_token
+
+    async def buy(
+        self,
+        sku: str,
+        user: str,
+        *,
+        request_id: str = "",
+        token: str = "",
+        timeout_s: float = CALL_S,
+    ) -> gateway_pb2.PurchaseResponse:
+        """One press."""
+        return await self.stub.Purchase(
+            gateway_pb2.PurchaseRequest(
+                sku=sku,
+                purchase_token=token or await self.token(sku, user),
+                request_id=request_id or new_id("request"),
+            ),
+            metadata=self.identity(user),
+            timeout=timeout_s,
+        )
+
+
+async def open_edge(stack: AsyncExitStack, directory: Path, front: str, **changes: Any) -> Edge:
+    """Start everything on free ports; `changes` are settings."""
+    stages = await stack.enter_async_context(running_stages())
+    issuer = load_or_create(directory)
+    target = f"dns:///127.0.0.1:{stages.port}"
+    values: dict[str, Any] = {
+        "profile": "development",
+        "gateway_listen": "127.0.0.1:0",
+        "gateway_front": front,
+        "gateway_jwks": str(issuer.jwks_path),
+        "gateway_jwt_issuer": issuer.issuer,
+        "gateway_jwt_audience": issuer.audience,
+        "gateway_token_keys": issuer.purchase_token_keys,
+        "inventory_target": target,
+        "order_target": target,
+        "drain_timeout_s": 20.0,
+        **changes,
+    }
+    inside = await stack.enter_async_context(AsyncExitStack())
+    gateway = await open_gateway(GatewaySettings(**values), Process(inside))
+    await asyncio.wait_for(gateway.sales.seen.wait(), CALL_S)
+    channel = await stack.enter_async_context(
+        grpc.aio.insecure_channel(
+            f"127.0.0.1:{gateway.port}", options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+    )
+    stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+    return Edge(stages, gateway, issuer, channel, stub, inside)
+
+
+@pytest.fixture(params=["native", "grpcio"])
+def front(request: pytest.FixtureRequest) -> str:
+    """Which front serves."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def edge(front: str, tmp_path: Path) -> AsyncIterator[Edge]:
+    """A gateway with default limits."""
+    async with AsyncExitStack() as stack:
+        yield await open_edge(stack, tmp_path, front)
+
+
+def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """The error's detail messages by their type's name."""
+    known = {
+        kind.DESCRIPTOR.full_name: kind
+        for kind in (
+            error_details_pb2.ErrorInfo,
+            error_details_pb2.RetryInfo,
+            error_details_pb2.BadRequest,
+            error_details_pb2.QuotaFailure,
+        )
+    }
+    found = {}
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY:
+            for packed in status_pb2.Status.FromString(value).details:
+                message = known[packed.TypeName()]()
+                packed.Unpack(message)
+                found[message.DESCRIPTOR.name] = message
+    return found
+
+
+async def failure(call: Any) -> grpc.aio.AioRpcError:
+    """How the call failed."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+async def test_a_press_reserves_and_a_replay_gets_the_same_answer_after_sold_out(
+    edge: Edge,
+) -> None:
+    """The winner's repetition is RESERVED, his second press ALREADY_PURCHASED, others SOLD_OUT."""
+    sku = edge.stages.inventory.put(sale_terms(units=1))
+    won = await edge.buy(sku, "winner", request_id="r-1")
+    assert won.outcome == RESERVED
+    for _ in range(3):
+        assert (await edge.buy(sku, "late")).outcome == SOLD_OUT
+        assert await edge.buy(sku, "winner", request_id="r-1") == won
+        again = await edge.buy(sku, "winner", request_id="r-2")
+        assert (again.outcome, again.order_no) == (ALREADY_PURCHASED, won.order_no)
+
+
+async def test_who_presses_on_after_sold_out_is_answered_from_memory(edge: Edge) -> None:
+    """Inventory is asked for the first press after the flag went up, and not for each."""
+    inventory = edge.stages.inventory
+    sku = inventory.put(sale_terms(units=1))
+    token = await edge.token(sku, "late")
+    await edge.buy(sku, "winner")
+
+    async def flag_is_up() -> bool:
+        view = edge.gateway.sales.get(sku)
+        return view is not None and view.sold_out
+
+    await eventually(flag_is_up)
+    asked = len(inventory.batches)
+    answers = [await edge.buy(sku, "late", token=token) for _ in range(5)]
+    assert [answer.outcome for answer in answers] == [SOLD_OUT] * 5
+    assert len(inventory.batches) == asked + 1
+
+
+async def test_a_restock_reaches_those_who_were_refused(edge: Edge) -> None:
+    """The memory of a refusal ends with the notice of the restock."""
+    inventory = edge.stages.inventory
+    sku = inventory.put(sale_terms(units=1))
+    await edge.buy(sku, "first")
+    assert (await edge.buy(sku, "late")).outcome == SOLD_OUT
+    inventory.sales[sku].remaining_units = 1
+    inventory.sales[sku].sold_out = False
+    inventory.announce(sku)
+
+    async def flag_is_down() -> bool:
+        view = edge.gateway.sales.get(sku)
+        return view is not None and not view.sold_out
+
+    await eventually(flag_is_down)
+    assert (await edge.buy(sku, "late")).outcome == RESERVED
+
+
+async def test_a_crowd_is_coalesced_and_everybody_gets_his_own_answer(
+    front: str, tmp_path: Path
+) -> None:
+    """10,000 calls, few batches, 100 winners with 100 numbers."""
+    async with AsyncExitStack() as stack:
+        edge = await open_edge(
+            stack, tmp_path, front, gateway_waiting_max=20_000, gateway_token_ttl_s=120
+        )
+        sku = edge.stages.inventory.put(sale_terms(units=100))
+        tokens = await asyncio.gather(*(edge.token(sku, f"b-{n}") for n in range(1000)))
+        answers = await asyncio.gather(
+            *(
+                edge.buy(
+                    sku,
+                    f"b-{n % 1000}",
+                    request_id=f"r-{n % 1000}",
+                    token=tokens[n % 1000],
+                    timeout_s=60,
+                )
+                for n in range(10_000)
+            )
+        )
+        reserved = [answer.order_no for answer in answers if answer.outcome == RESERVED]
+        assert {answer.outcome for answer in answers} == {RESERVED, SOLD_OUT}
+        assert len(reserved) == 1000
+        assert len(set(reserved)) == 100
+        assert max(edge.stages.inventory.batches) > 10
+
+
+async def test_refusals_carry_code_reason_and_details(edge: Edge) -> None:
+    """Missing identity, forged token, bad fields, unknown sale: each by its status and reason."""
+    sku = edge.stages.inventory.put(sale_terms())
+    anonymous = await failure(
+        edge.stub.IssuePurchaseToken(gateway_pb2.IssuePurchaseTokenRequest(sku=sku))
+    )
+    assert anonymous.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert reason_of(anonymous) == "IDENTITY_MISSING"
+    forged = await failure(edge.buy(sku, "buyer", token="AAAA"))
+    assert forged.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert reason_of(forged) == "PURCHASE_TOKEN_INVALID"
+    bad = await failure(
+        edge.stub.Purchase(
+            gateway_pb2.PurchaseRequest(sku=sku, quantity=2, request_id="not printable\n")
+        )
+    )
+    assert bad.code() is grpc.StatusCode.INVALID_ARGUMENT
+    fields = [violation.field for violation in details(bad)["BadRequest"].field_violations]
+    assert fields == ["request_id", "quantity"]
+    unknown = await failure(edge.stub.GetSale(gateway_pb2.GatewayServiceGetSaleRequest(sku="no")))
+    assert unknown.code() is grpc.StatusCode.NOT_FOUND
+    info = details(unknown)["ErrorInfo"]
+    assert (info.reason, info.domain) == ("SALE_NOT_FOUND", "seckill")
+
+
+async def test_haste_is_told_how_long_to_wait(front: str, tmp_path: Path) -> None:
+    """RESOURCE_EXHAUSTED with RetryInfo, and QuotaFailure naming the bucket."""
+    async with AsyncExitStack() as stack:
+        edge = await open_edge(stack, tmp_path, front, gateway_rate_user=0.1, gateway_burst_user=2)
+        sku = edge.stages.inventory.put(sale_terms())
+        assert (await edge.buy(sku, "hasty")).outcome == RESERVED
+        refused = await failure(edge.token(sku, "hasty"))
+        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        found = details(refused)
+        assert found["ErrorInfo"].reason == "RATE_LIMITED"
+        assert 0 < found["RetryInfo"].retry_delay.ToMilliseconds() <= 10_010
+        assert found["QuotaFailure"].violations[0].subject == "user"
+        assert await edge.token(sku, "patient")
+
+
+async def test_forwarded_addresses_count_only_from_trusted_proxies(
+    front: str, tmp_path: Path
+) -> None:
+    """Behind a trusted proxy each client has his bucket; the proxy's own exemption is not his."""
+    async with AsyncExitStack() as stack:
+        edge = await open_edge(
+            stack,
+            tmp_path,
+            front,
+            gateway_trusted_proxies="127.0.0.0/8",
+            gateway_rate_ip=0.1,
+            gateway_burst_ip=1,
+        )
+        sku = edge.stages.inventory.put(sale_terms())
+        request = gateway_pb2.GatewayServiceGetSaleRequest(sku=sku)
+
+        async def get(forwarded_for: str) -> None:
+            await edge.stub.GetSale(request, metadata=(("x-forwarded-for", forwarded_for),))
+
+        await get("192.0.2.1")
+        await get("192.0.2.2")
+        refused = await failure(get("9.9.9.9, 192.0.2.1"))
+        assert reason_of(refused) == "RATE_LIMITED"
+
+
+async def test_beyond_the_limit_of_calls_under_way_callers_are_refused_at_once(
+    front: str, tmp_path: Path
+) -> None:
+    """While inventory holds ten calls, the eleventh is told to come back, and not kept."""
+    async with AsyncExitStack() as stack:
+        edge = await open_edge(stack, tmp_path, front, gateway_calls_max=10)
+        inventory = edge.stages.inventory
+        sku = inventory.put(sale_terms(units=50))
+        tokens = [await edge.token(sku, f"b-{n}") for n in range(11)]
+        inventory.open.clear()
+        held = [asyncio.ensure_future(edge.buy(sku, f"b-{n}", token=tokens[n])) for n in range(10)]
+        await inventory.batch_arrived.wait()
+
+        async def refusal() -> str | None:
+            return reason_of(await failure(edge.buy(sku, "b-10", token=tokens[10], timeout_s=0.5)))
+
+        await eventually(refusal, lambda reason: reason == "OVERLOADED")
+        inventory.open.set()
+        assert {answer.outcome for answer in await asyncio.gather(*held)} == {RESERVED}
+
+
+async def test_a_deadline_ends_the_call_and_nothing_else(edge: Edge) -> None:
+    """DEADLINE_EXCEEDED in time while inventory is silent; the next call is served."""
+    inventory = edge.stages.inventory
+    sku = inventory.put(sale_terms())
+    token = await edge.token(sku, "buyer")
+    inventory.open.clear()
+    begun_s = time.monotonic()
+    late = await failure(edge.buy(sku, "buyer", token=token, request_id="r", timeout_s=0.2))
+    assert time.monotonic() - begun_s < 1.0
+    assert late.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+    inventory.open.set()
+    assert (await edge.buy(sku, "buyer", token=token, request_id="r")).outcome == RESERVED
+
+
+async def test_a_caller_who_leaves_while_waiting_is_not_reserved_for(
+    front: str, tmp_path: Path
+) -> None:
+    """A press still in the queue when its caller cancels never reaches inventory."""
+    async with AsyncExitStack() as stack:
+        edge = await open_edge(stack, tmp_path, front, gateway_batches_under_way_max=1)
+        inventory = edge.stages.inventory
+        sku = inventory.put(sale_terms(units=5))
+        tokens = [await edge.token(sku, user) for user in ("first", "leaver", "last")]
+        inventory.open.clear()
+        first = asyncio.ensure_future(edge.buy(sku, "first", token=tokens[0]))
+        await inventory.batch_arrived.wait()
+        leaver = asyncio.ensure_future(edge.buy(sku, "leaver", token=tokens[1]))
+        # A later call on the same connection that is answered: the one before has arrived.
+        await edge.stub.GetSale(gateway_pb2.GatewayServiceGetSaleRequest(sku=sku))
+        leaver.cancel()
+        await asyncio.gather(leaver, return_exceptions=True)
+        await edge.stub.GetSale(gateway_pb2.GatewayServiceGetSaleRequest(sku=sku))
+        inventory.open.set()
+        assert (await first).outcome == RESERVED
+        assert (await edge.buy(sku, "last", token=tokens[2])).outcome == RESERVED
+        assert set(inventory.holds[sku]) == {"first", "last"}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN"),
+        (grpc.StatusCode.INTERNAL, "OUTCOME_UNKNOWN"),
+    ],
+)
+async def test_a_lost_reply_is_an_unknown_outcome(
+    edge: Edge, code: grpc.StatusCode, reason: str
+) -> None:
+    """UNAVAILABLE with RetryInfo: the same request_id will tell."""
+    sku = edge.stages.inventory.put(sale_terms())
+    edge.stages.inventory.failure = code
+    lost = await failure(edge.buy(sku, "buyer"))
+    assert lost.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(lost) == reason
+    assert "RetryInfo" in details(lost)
+
+
+async def test_a_big_or_broken_message_is_refused_and_the_neighbours_are_served(
+    edge: Edge,
+) -> None:
+    """A megabyte of request, five of them, and bytes that are no message."""
+    sku = edge.stages.inventory.put(sale_terms())
+    raw: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = edge.channel.unary_unary(
+        f"/{SERVICE}/Purchase"
+    )
+    for payload in (b"\x0a\xff", b"x" * 1_000_000):
+        error = await failure(raw(payload))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert reason_of(error) == "INVALID_FIELD"
+    error = await failure(raw(b"x" * 5_000_000))
+    assert error.code() in {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+    assert (await edge.buy(sku, "buyer")).outcome == RESERVED
+
+
+async def test_health_and_reflection_answer_on_the_same_port(edge: Edge) -> None:
+    """The service is listed with all of its methods, and is ready when it says so."""
+    health = health_pb2_grpc.HealthStub(edge.channel)
+    await edge.gateway.health.set_ready(True)
+    for name in ("", SERVICE, "live"):
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    reflection = reflection_pb2_grpc.ServerReflectionStub(edge.channel)
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
+    ]
+    replies = [reply async for reply in reflection.ServerReflectionInfo(iter(asked))]
+    listed = {service.name for service in replies[0].list_services_response.service}
+    assert SERVICE in listed
+    assert replies[1].file_descriptor_response.file_descriptor_proto
+    nothing: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = edge.channel.unary_unary(
+        f"/{SERVICE}/NoSuchMethod"
+    )
+    unknown = await failure(nothing(b""))
+    assert unknown.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_the_methods_behind_work_through_the_same_port(edge: Edge) -> None:
+    """Pages of sales; an order watched, paid and cancelled by its owner."""
+    skus = sorted(edge.stages.inventory.put(sale_terms()) for _ in range(2))
+    page = await edge.stub.ListSales(gateway_pb2.GatewayServiceListSalesRequest())
+    assert [sale.terms.sku for sale in page.sales] == skus
+    edge.stages.orders.orders[ORDER_NO] = order_pb2.Order(order_no=ORDER_NO, user_id="owner")
+    owner = edge.identity("owner")
+    paid = await edge.stub.PayOrder(
+        gateway_pb2.GatewayServicePayOrderRequest(
+            order_no=ORDER_NO, payment_id="p-1", amount=PRICE
+        ),
+        metadata=owner,
+    )
+    assert paid.order.state == order_pb2.ORDER_STATE_PAID
+    watch = gateway_pb2.GatewayServiceWatchOrderRequest(order_no=ORDER_NO)
+    seen = [answer.order async for answer in edge.stub.WatchOrder(watch, metadata=owner)]
+    assert [order.payment_id for order in seen] == ["p-1"]
+    cancelled = await edge.stub.CancelOrder(
+        gateway_pb2.GatewayServiceCancelOrderRequest(order_no=ORDER_NO), metadata=owner
+    )
+    assert cancelled.order.state == order_pb2.ORDER_STATE_CANCELLED
+    stranger = edge.stub.WatchOrder(watch, metadata=edge.identity("stranger"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        [answer async for answer in stranger]
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_polling_reads_many_orders_at_once_and_shows_each_to_its_owner(edge: Edge) -> None:
+    """Bytes pass through; another buyer's order is PERMISSION_DENIED, a missing one NOT_FOUND."""
+    orders = edge.stages.orders
+    numbers = [f"{n:026d}" for n in range(200)]
+    for number in numbers:
+        orders.orders[number] = order_pb2.Order(
+            order_no=number, user_id=f"owner-{number}", request_id="r" * 64, sku="s" * 64
+        )
+
+    async def poll(number: str, user: str) -> order_pb2.Order:
+        answer = await edge.stub.GetOrder(
+            gateway_pb2.GatewayServiceGetOrderRequest(order_no=number),
+            metadata=edge.identity(user),
+        )
+        return answer.order
+
+    found = await asyncio.gather(*(poll(number, f"owner-{number}") for number in numbers))
+    assert found == [orders.orders[number] for number in numbers]
+    assert len(orders.batches) < len(numbers)
+    foreign = await failure(poll(numbers[0], "stranger"))
+    assert reason_of(foreign) == "NOT_ALLOWED"
+    missing = await failure(poll("0" * 10 + "9" * 16, "owner"))
+    assert reason_of(missing) == "ORDER_NOT_FOUND"
+    assert "RetryInfo" not in details(missing)
+
+
+async def test_calls_are_counted_under_the_usual_names(edge: Edge) -> None:
+    """grpc_server_handled_total and its companions, by method and code, on either front."""
+
+    def handled(code: str) -> float:
+        labels = {
+            "grpc_type": "unary",
+            "grpc_service": SERVICE,
+            "grpc_method": "GetSale",
+            "grpc_code": code,
+        }
+        return REGISTRY.get_sample_value("grpc_server_handled_total", labels) or 0.0
+
+    sku = edge.stages.inventory.put(sale_terms())
+    before = handled("OK"), handled("NotFound")
+    for _ in range(3):
+        await edge.stub.GetSale(gateway_pb2.GatewayServiceGetSaleRequest(sku=sku))
+    await failure(edge.stub.GetSale(gateway_pb2.GatewayServiceGetSaleRequest(sku="none")))
+
+    async def counted() -> tuple[float, float]:
+        return handled("OK") - before[0], handled("NotFound") - before[1]
+
+    await eventually(counted, lambda seen: seen == (3, 1))
+
+
+async def test_stopping_finishes_what_is_under_way(edge: Edge) -> None:
+    """A press that inventory has not answered yet is answered before the port closes."""
+    inventory = edge.stages.inventory
+    sku = inventory.put(sale_terms())
+    token = await edge.token(sku, "buyer")
+    inventory.open.clear()
+    press = asyncio.ensure_future(edge.buy(sku, "buyer", token=token))
+    await inventory.batch_arrived.wait()
+    stopping = asyncio.create_task(edge.stop.aclose())
+    refused = await failure(edge.buy(sku, "new", token=token))
+    assert refused.code() is grpc.StatusCode.UNAVAILABLE
+    inventory.open.set()
+    assert (await press).outcome == RESERVED
+    await stopping
+
+
+def test_bytes_that_are_passed_through_mean_the_same_on_both_sides() -> None:
+    """The gateway answers with messages of other stages as they are: the fields must agree."""
+    for outer, inner in [
+        (gateway_pb2.PurchaseResponse.DESCRIPTOR, inventory_pb2.ReserveResult.DESCRIPTOR),
+        (
+            gateway_pb2.GatewayServiceGetSaleResponse.DESCRIPTOR,
+            inventory_pb2.GetSaleResponse.DESCRIPTOR,
+        ),
+    ]:
+        shapes = [
+            {
+                field.number: (field.name, field.type, field.message_type, field.enum_type)
+                for field in kind.fields
+            }
+            for kind in (outer, inner)
+        ]
+        assert shapes[0] == shapes[1]
+    order = gateway_pb2.GatewayServiceGetOrderResponse.DESCRIPTOR.fields_by_name["order"]
+    assert order.number == 1
+    assert order.message_type is order_pb2.Order.DESCRIPTOR

@@ -1,0 +1,212 @@
+"""The real scripts and the real SQL, driven step by step, without Kafka and gRPC in between.
+
+What Kafka does to a message (late, in any order, more than once) the simulation does by hand.
+"""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import redis.asyncio
+
+from inventory_svc.keys import queue_key, stock_key, users_key
+from inventory_svc.outbox import Entry, to_record
+from inventory_svc.sales import to_fields
+from inventory_svc.stock import Stock
+from order_svc.database import Database, open_database
+from order_svc.intake import OrderIntake
+from order_svc.repository import OrderRepository, Payment
+from order_svc.sales import SaleRepository
+from order_svc.settings import OrderSettings
+from seckill.clock import SystemClock
+from seckill.errors import SeckillError
+from seckill.v1 import sale_pb2
+from seckill.v1.events_pb2 import OrderReserved
+from seckill.v1.inventory_pb2 import ReserveItem, ReserveResult
+
+TIMEOUT_S = 5.0
+PAGE = 100
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the stores say of a sale.
+
+    Attributes:
+        stock: units in Redis.
+        held: order number → units, of live holds in Redis.
+        orders: order number → state, in Postgres.
+        sold: what the row of the sale counts.
+        ledger: (kind, order number, units), in order.
+    """
+
+    stock: int
+    held: dict[str, int]
+    orders: dict[str, str]
+    sold: int
+    ledger: list[tuple[str, str, int]]
+
+
+class World:
+    """One sale at a time on real stores; every method is blocking."""
+
+    def __init__(self, *, redis_url: str, database_dsn: str) -> None:
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._run = self._runner.run
+        self._client = redis.asyncio.Redis.from_url(redis_url)
+        self._dsn = database_dsn
+        self._database: Database
+        self._admin: asyncpg.Connection
+        self._run(self._open())
+        self.sku = ""
+
+    async def _open(self) -> None:
+        settings = OrderSettings(
+            postgres_dsn=self._dsn,  # type: ignore[arg-type]
+            redis_url="redis://unused",  # type: ignore[arg-type]
+            kafka_bootstrap="unused:1",
+        )
+        self._database = await self._stack.enter_async_context(open_database(settings))
+        self._admin = await asyncpg.connect(self._dsn)
+        self._stack.push_async_callback(self._admin.close)
+        self._stack.push_async_callback(self._client.aclose)
+        self._stock = Stock(
+            self._client,
+            clock=SystemClock(),
+            rng=random.Random(),
+            scripts_max=4,
+            waiting_max=100,
+            backlog_max=10_000,
+        )
+        self._intake = OrderIntake(self._database)
+        self._orders = OrderRepository(self._database)
+        self._sales = SaleRepository(self._database)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._run(self._stack.aclose())
+        self._runner.close()
+
+    def open_sale(self, terms: sale_pb2.SaleTerms) -> None:
+        """Register and load a sale."""
+        self.sku = terms.sku
+
+        async def work() -> None:
+            await self._sales.register(terms)
+            await self._stock.load(
+                terms.sku,
+                to_fields(terms),
+                epoch=1,
+                units=terms.total_units,
+                timeout_s=TIMEOUT_S,
+            )
+
+        self._run(work())
+
+    def reserve(self, *, user_id: str, request_id: str, quantity: int) -> ReserveResult:
+        """One press of the button."""
+        item = ReserveItem(user_id=user_id, request_id=request_id, quantity=quantity)
+        decided = self._run(self._stock.reserve(self.sku, [item], timeout_s=TIMEOUT_S))
+        return decided.results[0]
+
+    def take_outbox(self, count: int) -> list[OrderReserved]:
+        """What the relay would send now; gone from the outbox afterwards."""
+
+        async def work() -> list[OrderReserved]:
+            key = queue_key(self.sku)
+            entries: Any = await self._client.xrange(key, count=count)
+            if entries:
+                await self._client.xdel(key, *(entry_id for entry_id, _ in entries))
+            return [
+                OrderReserved.FromString(to_record(Entry(self.sku, entry_id, fields[b"o"])).value)
+                for entry_id, fields in entries
+            ]
+
+        return self._run(work())
+
+    def deliver(self, events: list[OrderReserved]) -> None:
+        """What the consumer does with a batch."""
+        self._run(self._intake.write(events))
+
+    def pay(self, order_no: str, *, payment_id: str, amount_minor: int) -> str:
+        """Pay; returns "ok" or the name of the fault."""
+        payment = Payment(
+            order_no=order_no,
+            payment_id=payment_id,
+            amount_minor=amount_minor,
+            currency="CNY",
+            user_id="",
+        )
+        try:
+            self._run(self._orders.pay(payment))
+        except SeckillError as error:
+            return type(error).__name__
+        return "ok"
+
+    def cancel(self, order_no: str) -> str:
+        """The buyer gives up; returns "ok" or the name of the fault."""
+        try:
+            self._run(self._orders.cancel(order_no, user_id=""))
+        except SeckillError as error:
+            return type(error).__name__
+        return "ok"
+
+    def expire(self, order_no: str) -> None:
+        """Let the payment time of an order run out, then cancel what is due."""
+
+        async def work() -> None:
+            await self._admin.execute(
+                "UPDATE orders SET created_at = now() - interval '2 s',"
+                " expires_at = now() - interval '1 s' WHERE order_no = $1 AND status = 'pending'",
+                order_no,
+            )
+            await self._orders.cancel_expired([order_no])
+
+        self._run(work())
+
+    def restore(self, *, mark: bool) -> int:
+        """Release what is unrestored; `mark` false dies before it is noted. Returns units."""
+
+        async def work() -> int:
+            rows = await self._orders.unrestored(PAGE)
+            if not rows:
+                return 0
+            pairs = [(row["order_no"], row["user_id"]) for row in rows]
+            units = await self._stock.release(self.sku, pairs, timeout_s=TIMEOUT_S)
+            if mark:
+                await self._orders.mark_restored([number for number, _ in pairs])
+            return sum(units)
+
+        return self._run(work())
+
+    def facts(self) -> Facts:
+        """Read the stores."""
+
+        async def work() -> Facts:
+            stock: Any = await self._client.get(stock_key(self.sku))
+            holds = [hold.decode().split(" ") for hold in await self._holds()]
+            orders = await self._admin.fetch(
+                "SELECT order_no, status::text FROM orders WHERE sku = $1", self.sku
+            )
+            ledger = await self._admin.fetch(
+                "SELECT kind::text, order_no, quantity FROM stock_ledger WHERE sku = $1"
+                " ORDER BY id",
+                self.sku,
+            )
+            return Facts(
+                stock=int(stock),
+                held={hold[0]: int(hold[1]) for hold in holds if hold[0][0] != "-"},
+                orders={row[0]: row[1] for row in orders},
+                sold=await self._admin.fetchval("SELECT sold FROM sales WHERE sku = $1", self.sku),
+                ledger=[(row[0], row[1], row[2]) for row in ledger],
+            )
+
+        return self._run(work())
+
+    async def _holds(self) -> list[bytes]:
+        found: list[Any] = await self._client.hvals(users_key(self.sku))
+        return found
