@@ -54,8 +54,8 @@ lint: $(VENV)/.dev verify ## check style, types, contracts, generated files and 
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/buf lint
-	$(BIN)/python tools/check_breaking.py
-	tools/check_chart.sh
+	$(BIN)/python -m tools.check_breaking
+	$(BIN)/python -m tools.check_chart
 
 .PHONY: format
 format: $(VENV)/.dev ## bring the code into shape
@@ -64,11 +64,11 @@ format: $(VENV)/.dev ## bring the code into shape
 
 .PHONY: generate
 generate: $(VENV)/.dev ## generate the stubs from protos/
-	$(BIN)/python tools/generate.py
+	$(BIN)/python -m tools.generate
 
 .PHONY: verify
 verify: $(VENV)/.dev ## fail where a generated file is stale
-	$(BIN)/python tools/generate.py --check
+	$(BIN)/python -m tools.generate --check
 
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow
@@ -77,5 +77,5 @@ lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow
 	    --no-emit-index-url --no-emit-find-links --no-header $$set.in -o $$set.lock; done
 
 .PHONY: tools
-tools: ## build ghz, grpcurl, helm and kubeconform into .tools/ (needs Go)
-	tools/install_go_tools.sh
+tools: ## build ghz, grpcurl and helm into .tools/bin (needs Go)
+	$(PYTHON) -m tools.install

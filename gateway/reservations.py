@@ -21,7 +21,12 @@ from seckill.errors import (
 from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc
 
 # What gRPC says when it had no connection to send on: nothing was reserved.
-NEVER_SENT = ("failed to connect", "DNS resolution failed", "no health-checked")
+NEVER_SENT = (
+    "connections to all backends failing",
+    "failed to connect",
+    "DNS resolution failed",
+    "empty address list",
+)
 
 
 def _encoded(outcome: int) -> bytes:

@@ -1,6 +1,6 @@
 """Generate the stubs in seckill/v1 from protos/, or prove that they are fresh.
 
-`python tools/generate.py` writes them; `python tools/generate.py --check` exits 1 and names each
+`python -m tools.generate` writes them; `python -m tools.generate --check` exits 1 and names each
 file that differs from what the contracts say.
 """
 

@@ -158,7 +158,7 @@ def write_environment(path: Path, settings: Mapping[str, str]) -> None:
 def service_specs(
     env: Mapping[str, str], *, ports: Mapping[str, Ports], directory: Path
 ) -> list[ProcessSpec]:
-    """The four processes with this environment, in the order of starting; logs go to `directory`."""
+    """The four processes with this environment; logs go to `directory`."""
     return [
         ProcessSpec(
             name=stage.name,

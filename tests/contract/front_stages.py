@@ -169,16 +169,21 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
 class Stages:
     """Both, and where they listen."""
 
+    server: grpc.aio.Server
     inventory: Inventory = field(default_factory=Inventory)
     orders: Orders = field(default_factory=Orders)
     port: int = 0
+
+    async def stop(self) -> None:
+        """Go away, now."""
+        await self.server.stop(None)
 
 
 @asynccontextmanager
 async def running_stages(port: int = 0) -> AsyncIterator[Stages]:
     """Serve both on one port."""
-    stages = Stages()
-    server = grpc.aio.server(interceptors=[FaultsAndMetrics()])
+    server = grpc.aio.server(interceptors=[FaultsAndMetrics()], options=[("grpc.so_reuseport", 0)])
+    stages = Stages(server)
     inventory_pb2_grpc.add_InventoryServiceServicer_to_server(stages.inventory, server)
     order_pb2_grpc.add_OrderServiceServicer_to_server(stages.orders, server)
     stages.port = server.add_insecure_port(f"127.0.0.1:{port}")
@@ -186,4 +191,4 @@ async def running_stages(port: int = 0) -> AsyncIterator[Stages]:
     try:
         yield stages
     finally:
-        await server.stop(None)
+        await stages.stop()
