@@ -22,6 +22,12 @@ def generate(out: Path) -> None:
     """Write stubs for every contract below `out`; raises RuntimeError where protoc refuses."""
     files = sorted(str(path) for path in PROTOS.rglob("*.proto"))
     plugins = [f"--{kind}_out={out}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    # Beside this Python, whether or not its environment is activated.
+    scripts = Path(sys.executable).parent
+    plugins += [
+        f"--plugin=protoc-gen-{kind}={scripts / f'protoc-gen-{kind}'}"
+        for kind in ("mypy", "mypy_grpc")
+    ]
     well_known = Path(protoc.__file__).parent / "_proto"
     status = protoc.main(["protoc", f"-I{PROTOS}", f"-I{well_known}", *plugins, *files])
     if status != 0:

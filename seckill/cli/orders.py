@@ -4,15 +4,16 @@ import uuid
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from seckill.cli import display
+from seckill.cli.display import table
 from seckill.cli.mesh import CALL_TIMEOUT_S, OrderOption, channel_to
 from seckill.cli.terms import show_moment, show_money
 from seckill.v1 import order_pb2, order_pb2_grpc
 
 app = typer.Typer(help="Look at orders and act on them.", no_args_is_help=True)
-console = Console()
+console = display.console()
 STATE_PREFIX = "ORDER_STATE_"
 
 NumberArgument = Annotated[str, typer.Argument(help="Number of the order, 26 characters.")]
@@ -83,17 +84,16 @@ def cancel(order_no: NumberArgument, order: OrderOption = "") -> None:
 
 
 def _table(orders: list[order_pb2.Order]) -> Table:
-    columns = ("order", "sku", "buyer", "units", "amount", "state", "created", "pay by")
-    table = Table(*columns, box=None)
+    rows = table(("order", "units", "amount", "state"), ("sku", "buyer", "created", "pay by"))
     for order in orders:
-        table.add_row(
+        rows.add_row(
             order.order_no,
-            order.sku,
-            order.user_id,
             str(order.quantity),
             show_money(order.amount),
             order_pb2.OrderState.Name(order.state).removeprefix(STATE_PREFIX).lower(),
+            order.sku,
+            order.user_id,
             show_moment(order.create_time),
             show_moment(order.expire_time),
         )
-    return table
+    return rows

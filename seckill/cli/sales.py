@@ -3,15 +3,16 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from seckill.cli import display
+from seckill.cli.display import table
 from seckill.cli.mesh import CALL_TIMEOUT_S, InventoryOption, channel_to
 from seckill.cli.terms import duration, moment, money, show_moment, show_money
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 
 app = typer.Typer(help="Create and operate sales.", no_args_is_help=True)
-console = Console()
+console = display.console()
 PAGE_SIZE = 1000
 
 SkuArgument = Annotated[str, typer.Argument(help="Sku of the sale.")]
@@ -97,11 +98,11 @@ def _set_state(sku: str, state: "sale_pb2.SaleState.ValueType", inventory: str) 
 
 
 def _table(sales: list[sale_pb2.Sale]) -> Table:
-    table = Table("sku", "state", "left", "of", "price", "begin", "end", "title", box=None)
+    rows = table(("sku", "state", "left", "of", "price"), ("begin", "end", "title"))
     for sale in sales:
         terms = sale.terms
         state = sale_pb2.SaleState.Name(sale.state).removeprefix("SALE_STATE_").lower()
-        table.add_row(
+        rows.add_row(
             terms.sku,
             state if sale.loaded else "not loaded",
             str(sale.remaining_units),
@@ -111,4 +112,4 @@ def _table(sales: list[sale_pb2.Sale]) -> Table:
             show_moment(terms.end_time),
             terms.title,
         )
-    return table
+    return rows

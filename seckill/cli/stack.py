@@ -1,17 +1,20 @@
 """`seckill up`, `seckill down`, `seckill status`."""
 
+import os
+
 import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from rich.console import Console
 from rich.table import Table
 
 from deploy.local import LocalSettings, StackState, start_background, stop_background
+from seckill.cli import display
+from seckill.cli.display import table
 from seckill.cli.mesh import DEFAULT_PORTS, local_state
 
 SERVICES = "deploy.local.mesh:mesh"
 HEALTH_TIMEOUT_S = 1.0
-console = Console()
+console = display.console()
 
 
 def up() -> None:
@@ -59,7 +62,7 @@ def _is_ready(address: str) -> bool:
 
 def describe(state: StackState) -> Table:
     """What runs, as a table."""
-    table = Table("process", "address", "pid", "what", "log", box=None, pad_edge=False)
+    rows = table(("process", "address", "pid", "what"), ("log",))
     versions = {
         "postgres": state.components.get("postgres", ""),
         "valkey": state.components.get("redis", ""),
@@ -70,5 +73,6 @@ def describe(state: StackState) -> Table:
             what = "ready" if _is_ready(process.address) else "not ready"
         else:
             what = versions.get(process.name.lower(), "")
-        table.add_row(process.name, process.address, str(process.pid), what, process.log)
-    return table
+        log = os.path.relpath(process.log)
+        rows.add_row(process.name, process.address, str(process.pid), what, log)
+    return rows

@@ -59,10 +59,10 @@ def moment(text: str) -> Timestamp:
 
 
 def show_moment(stamp: Timestamp) -> str:
-    """ISO 8601 in UTC, to the second; "-" where it is unset."""
+    """The local time to the second, e.g. "11-11 00:00:00"; "-" where it is unset."""
     if stamp.seconds == 0:
         return "-"
-    return stamp.ToDatetime(UTC).isoformat(timespec="seconds")
+    return stamp.ToDatetime(UTC).astimezone().strftime("%m-%d %H:%M:%S")
 
 
 def duration(text: str) -> Duration:
