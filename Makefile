@@ -48,6 +48,10 @@ test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay")
 test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.dev ## measure against baselines, write bench/results/latest.json (needs Go; ARGS="--quick")
+	$(BIN)/python -m bench $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev verify ## check style, types, contracts, generated files and the chart
 	$(BIN)/ruff check

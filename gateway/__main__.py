@@ -16,7 +16,6 @@ from gateway.identity import Identity
 from gateway.jwks import KeySet
 from gateway.metrics import count_refusals, watch_buckets
 from gateway.orders import Orders
-from gateway.refusals import Refusals
 from gateway.reservations import Reservations
 from gateway.sales import Sales
 from gateway.service_name import SERVICE
@@ -187,18 +186,14 @@ def build_hot_methods(
     orders: Orders,
 ) -> HotMethods:
     """The handlers, with what only they use."""
-    refusals = Refusals(
-        policy=settings.gateway_refusals, remembered_max=settings.gateway_refusals_max
-    )
     return HotMethods(
         admission=admission,
         keys=keys,
         tokens=PurchaseTokens(parse_keys(settings.gateway_token_keys.get_secret_value())),
         sales=sales,
-        refusals=refusals,
         reservations=Reservations(
             inventory,
-            refusals,
+            sales,
             batch_max=settings.gateway_batch_max,
             under_way_max=settings.gateway_batches_under_way_max,
             waiting_max=settings.gateway_waiting_max,

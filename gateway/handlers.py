@@ -18,7 +18,6 @@ from gateway.identity import IdentityKeyUnknown
 from gateway.jwks import KeySet
 from gateway.metrics import count_local_refusals
 from gateway.orders import Orders, Poll
-from gateway.refusals import Refusals
 from gateway.reservations import ANSWERS, Attempt, Reservations
 from gateway.sales import Sales, SaleView
 from gateway.service_name import SERVICE
@@ -50,7 +49,6 @@ class HotMethods:
         keys: KeySet,
         tokens: PurchaseTokens,
         sales: Sales,
-        refusals: Refusals,
         reservations: Reservations,
         orders: Orders,
         token_ttl_s: float,
@@ -61,7 +59,6 @@ class HotMethods:
         self._keys = keys
         self._tokens = tokens
         self._sales = sales
-        self._refusals = refusals
         self._reservations = reservations
         self._orders = orders
         self._token_ttl_ms = int(token_ttl_s * 1000)
@@ -104,29 +101,18 @@ class HotMethods:
             or PRINTABLE.fullmatch(request_id) is None
         ):
             self._explain(request, sale)
-        expected = None
-        if self._sales.believed(moment.monotonic_s):
-            expected = sale.refusal(moment.now_s)
-            if expected is not None and sale.never_sold(expected):
-                return expected
+        refusal = None
+        if sale.holders is not None and self._sales.believed(moment.monotonic_s):
+            refusal = sale.refusal(moment.now_s)
+            if refusal is not None and not sale.holders:
+                return refusal
         self._admission.pass_anyone(call, moment)
         user_id = self._admission.pass_buyer(call.authorization, moment)
-        if expected is not None:
-            known = self._refusals.known(
-                (sku, user_id), sale, expected=expected, monotonic_s=moment.monotonic_s
-            )
-            if known is not None:
-                return known
+        if refusal is not None and sale.holders is not None and user_id not in sale.holders:
+            return refusal
         now_ms = int(moment.now_s * 1000)
         self._tokens.check(request.purchase_token, user_id, sku, now_ms=now_ms)
-        attempt = Attempt(
-            call,
-            user_id=user_id,
-            request_id=request_id,
-            quantity=quantity,
-            sale=sale,
-            expected=expected,
-        )
+        attempt = Attempt(call, user_id=user_id, request_id=request_id, quantity=quantity)
         self._reservations.add(sku, attempt)
         return None
 

@@ -1,6 +1,5 @@
 """Reservations: one BatchReserve for all who press for a sku at the same time."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,8 +8,7 @@ import grpc
 from gateway.coalescing import Lane, Waiting
 from gateway.front.call import Call
 from gateway.metrics import count_attempts
-from gateway.refusals import Refusals
-from gateway.sales import SaleView
+from gateway.sales import Sales
 from seckill.errors import (
     DETAILS_KEY,
     DependencyUnavailable,
@@ -42,25 +40,13 @@ ANSWERS: dict[int, bytes] = {
 class Attempt(Waiting):
     """One admitted press."""
 
-    __slots__ = ("call", "expected", "quantity", "request_id", "sale", "user_id")
+    __slots__ = ("call", "quantity", "request_id", "user_id")
 
-    def __init__(
-        self,
-        call: Call,
-        *,
-        user_id: str,
-        request_id: str,
-        quantity: int,
-        sale: SaleView,
-        expected: int | None,
-    ) -> None:
-        """`sale`, `expected`: the sale, and what its flags say, as the attempt was admitted."""
+    def __init__(self, call: Call, *, user_id: str, request_id: str, quantity: int) -> None:
         self.call = call
         self.user_id = user_id
         self.request_id = request_id
         self.quantity = quantity
-        self.sale = sale
-        self.expected = expected
 
     def fail(self, error: SeckillError) -> None:
         self.call.fail(error)
@@ -72,7 +58,7 @@ class Reservations:
     def __init__(
         self,
         stub: "inventory_pb2_grpc.InventoryServiceAsyncStub",
-        refusals: Refusals,
+        sales: Sales,
         *,
         batch_max: int,
         under_way_max: int,
@@ -81,7 +67,7 @@ class Reservations:
     ) -> None:
         """The limits are those of each sku's Lane."""
         self._stub = stub
-        self._refusals = refusals
+        self._sales = sales
         self._batch_max = batch_max
         self._under_way_max = under_way_max
         self._waiting_max = waiting_max
@@ -140,23 +126,15 @@ class Reservations:
         response: inventory_pb2.BatchReserveResponse,
     ) -> None:
         outcomes: Counter[int] = Counter()
-        now_s = time.monotonic()
-        note = self._refusals.note
         for attempt, result in zip(batch, response.results, strict=True):
             outcome = result.outcome
             outcomes[outcome] += 1
             if result.order_no or outcome not in ANSWERS:
+                self._sales.note_holder(sku, attempt.user_id)
                 # ReserveResult and PurchaseResponse have the same fields (a test holds that).
                 attempt.call.respond(result.SerializeToString())
             else:
                 attempt.call.respond(ANSWERS[outcome])
-            note(
-                (sku, attempt.user_id),
-                attempt.sale,
-                outcome=outcome,
-                expected=attempt.expected,
-                monotonic_s=now_s,
-            )
         count_attempts(outcomes)
 
 

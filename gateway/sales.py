@@ -1,9 +1,20 @@
-"""What is known of the sales, without asking: fed by InventoryService.WatchSales."""
+"""What is known of the sales, without asking: fed by InventoryService.WatchSales.
+
+The flags say what a *new* buyer would be told: sold out, paused, ended, not started. But one who
+holds a unit and repeats his request must get his order's number, also after the sale is sold out,
+and he may have bought through another replica. So with a sale that sells nothing inventory sends
+who holds units of it: a few hundred names, and nobody can join them until the sale sells again,
+which makes a new snapshot. Whoever is not named is refused here; whoever is named is asked for.
+
+What remains are the milliseconds in which a restock's notice is under way: who wins a returned unit
+through another replica just then, and asks here, may be told "sold out" once, and the truth on his
+next attempt.
+"""
 
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 import structlog
@@ -32,7 +43,8 @@ class SaleView:
     Attributes:
         start_s, end_s: Unix time.
         limit: most units in one purchase.
-        untouched: nobody held a unit when the snapshot was taken.
+        holders: while the sale sells nothing, everybody who holds units of it or did: whoever is
+            not among them would be refused by the script. None where that is not known.
     """
 
     state: int
@@ -41,7 +53,7 @@ class SaleView:
     limit: int
     sold_out: bool
     loaded: bool
-    untouched: bool
+    holders: set[str] | None = None
 
     @classmethod
     def of(cls, sale: sale_pb2.Sale) -> "SaleView":
@@ -54,16 +66,7 @@ class SaleView:
             limit=terms.purchase_limit or 1,
             sold_out=sale.sold_out,
             loaded=sale.loaded,
-            untouched=sale.loaded and sale.remaining_units == terms.total_units,
         )
-
-    def never_sold(self, expected: int) -> bool:
-        """Whether nobody can hold a unit while the flags say `expected`.
-
-        A snapshot is made when the sale changes, not when a unit is sold: it is still right about
-        the holders only if it could not sell since, and its window has not begun.
-        """
-        return self.untouched and expected == inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED
 
     def refusal(self, now_s: float) -> int | None:
         """The PurchaseOutcome that any new buyer would get now, or None where it takes the script.
@@ -119,6 +122,12 @@ class Sales:
         """The sale as last heard of, or None."""
         return self._views.get(sku)
 
+    def note_holder(self, sku: str, user_id: str) -> None:
+        """Somebody was just told of a hold; the stream may tell of it a moment later."""
+        view = self._views.get(sku)
+        if view is not None and view.holders is not None:
+            view.holders.add(user_id)
+
     def believed(self, monotonic_s: float) -> bool:
         """Whether the flags are fresh enough to refuse by."""
         down_s = self._down_since_s
@@ -159,10 +168,11 @@ class Sales:
                 raise from_rpc_error(error, stage="inventory") from error
         else:
             payload = response.SerializeToString()
-            # The stream may be behind, or down; but what it told meanwhile is newer. An equal view
-            # stays the same object: what was remembered with it still holds.
+            # The stream may be behind, or down; but what it told meanwhile is newer, and an equal
+            # view of it has the holders too.
             view = SaleView.of(response.sale)
-            if self._views.get(sku) is before and before != view:
+            current = self._views.get(sku)
+            if current is before and (before is None or replace(before, holders=None) != view):
                 self._views[sku] = view
         self._answers.put(sku, _Answer(payload, time.monotonic() + ANSWER_KEPT_S))
         if payload is None:
@@ -180,7 +190,7 @@ class Sales:
         while True:
             try:
                 async for message in self._stub.WatchSales(inventory_pb2.WatchSalesRequest()):
-                    self._apply(message)
+                    self.apply(message)
                     backoff_s = RECONNECT_LEAST_S
             except grpc.aio.AioRpcError as error:
                 log.warning("sales stream broke", code=error.code().name, why=error.details())
@@ -190,7 +200,8 @@ class Sales:
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             backoff_s = min(2 * backoff_s, RECONNECT_MOST_S)
 
-    def _apply(self, message: inventory_pb2.WatchSalesResponse) -> None:
+    def apply(self, message: inventory_pb2.WatchSalesResponse) -> None:
+        """Take in a message of the stream."""
         if message.complete:
             self._views = {}
             self._down_since_s = None
@@ -199,4 +210,8 @@ class Sales:
         for sale in message.sales:
             self._views[sale.terms.sku] = SaleView.of(sale)
             self._answers.drop(sale.terms.sku)
+        for told in message.holders:
+            view = self._views.get(told.sku)
+            if view is not None:
+                self._views[told.sku] = replace(view, holders=set(told.user_ids))
         SOLD_OUT_SALES.set(sum(view.sold_out for view in self._views.values()))

@@ -57,9 +57,6 @@ class GatewaySettings(ProcessSettings):
     gateway_ip_exempt: str = "127.0.0.0/8,::1/128"
     gateway_trusted_proxies: str = ""
 
-    # ask-once: flags refuse no one who might hold a unit; local: see gateway/refusals.py.
-    gateway_refusals: Literal["ask-once", "local"] = "ask-once"
-    gateway_refusals_max: Count = 200_000
     # How long the sales' flags are believed after the stream from inventory broke.
     gateway_flags_believed_s: Seconds = 5.0
     # Unknown skus asked for at the same time.

@@ -7,14 +7,19 @@ import uuid
 
 import structlog
 
+from inventory_svc.durability import configuration_checks
+from inventory_svc.holds import HoldsReader
 from inventory_svc.producer import OrdersProducer
+from inventory_svc.rebuild import Rebuilder
 from inventory_svc.registry import ORDER_SERVICE, READS, SaleRegistry
 from inventory_svc.relay import Relay
 from inventory_svc.sales import Sales
+from inventory_svc.scripts import Confirmation
 from inventory_svc.service import InventoryService
 from inventory_svc.settings import InventorySettings
 from inventory_svc.stock import Stock
 from inventory_svc.streams import OutboxStreams
+from inventory_svc.upkeep import StockUpkeep
 from inventory_svc.watch import SalesWatch
 from seckill.channel import open_channel
 from seckill.clock import SystemClock
@@ -41,7 +46,12 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         scripts_max=settings.inventory_scripts_max,
         waiting_max=settings.inventory_waiting_max,
         backlog_max=settings.inventory_backlog_max,
+        confirm=Confirmation(
+            replicas=settings.inventory_wait_replicas,
+            timeout_ms=settings.inventory_wait_timeout_ms,
+        ),
     )
+    upkeep = StockUpkeep(redis)
     sales = Sales(redis)
     watch = SalesWatch(
         redis,
@@ -51,14 +61,15 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         first_timeout_s=settings.redis_timeout_s,
         streams_max=settings.inventory_watch_streams_max,
     )
+    streams = OutboxStreams(
+        redis,
+        # Never the name of a process that died: its entries are taken over when idle.
+        consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        entries_max=settings.inventory_relay_entries_max,
+        claim_idle_s=settings.inventory_relay_claim_idle_s,
+    )
     relay = Relay(
-        OutboxStreams(
-            redis,
-            # Never the name of a process that died: its entries are taken over when idle.
-            consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-            entries_max=settings.inventory_relay_entries_max,
-            claim_idle_s=settings.inventory_relay_claim_idle_s,
-        ),
+        streams,
         OrdersProducer(
             settings.kafka_bootstrap,
             topic=settings.orders_topic,
@@ -71,21 +82,38 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         settings=settings,
         clock=clock,
     )
+    registry = SaleRegistry(
+        order_pb2_grpc.OrderServiceStub(orders),
+        clock=clock,
+        timeout_s=settings.inventory_order_timeout_s,
+    )
+    rebuilder = Rebuilder(
+        sales=sales,
+        upkeep=upkeep,
+        streams=streams,
+        relay=relay,
+        registry=registry,
+        clock=clock,
+        redis_timeout_s=settings.redis_timeout_s,
+    )
     service = InventoryService(
         stock=stock,
+        upkeep=upkeep,
+        rebuilder=rebuilder,
+        holds=HoldsReader(redis),
         sales=sales,
         watch=watch,
         relay=relay,
-        registry=SaleRegistry(
-            order_pb2_grpc.OrderServiceStub(orders),
-            clock=clock,
-            timeout_s=settings.inventory_order_timeout_s,
-        ),
+        registry=registry,
         settings=settings,
         clock=clock,
     )
     await process.spawn("relay", relay.run())
     await process.spawn("watch", watch.run())
+    readiness = {}
+    for store, configuration in configuration_checks(settings, redis).items():
+        await process.spawn(f"{store}-configuration", configuration.run())
+        readiness[f"{store}_configuration"] = configuration.check
     health = Health(SERVICES)
     port = await process.enter(
         serving(
@@ -100,7 +128,10 @@ async def serve(settings: InventorySettings, process: Process) -> None:
     )
     log.info("serving", port=port)
     try:
-        await process.until_stopped(health, {"redis": redis.ping})
+        await process.until_stopped(
+            health,
+            {"redis": redis.ping, **readiness},
+        )
     finally:
         # Streams that never end by themselves would hold up the drain.
         watch.close()

@@ -29,6 +29,16 @@ def users_key(sku: str) -> str:
     return f"seckill:users:{{{sku}}}"
 
 
+def staged_key(sku: str, epoch: int) -> str:
+    """Hash user → hold of a rebuild that is under way."""
+    return f"seckill:staged:{{{sku}}}:{epoch}"
+
+
+def asked_key(sku: str) -> str:
+    """String without meaning: written so that there is a write whose replication can be awaited."""
+    return f"seckill:asked:{{{sku}}}"
+
+
 def queue_key(sku: str) -> str:
     """Stream of reservations that Kafka does not have yet: the outbox."""
     return f"seckill:queue:{{{sku}}}"

@@ -32,6 +32,16 @@ relay_failures = Counter(
 dead_letters = Counter(
     "seckill_relay_dead_letters", "Outbox entries that could not be read, now dead letters."
 )
+rebuilds = Counter("seckill_sale_rebuilds", "Sales loaded anew from the database.")
+unconfirmed_batches = Counter(
+    "seckill_reserve_unconfirmed_batches",
+    "Batches with reservations that too few replicas of Redis have confirmed in time.",
+)
+configuration_hidden = Gauge(
+    "seckill_configuration_hidden",
+    "1 where a store does not let us read the settings that keep its data safe.",
+    ["store"],
+)
 watch_streams = Gauge("seckill_watch_sales_streams", "Open WatchSales streams.")
 
 # The children, looked up once: labels come from the contract's enum only.

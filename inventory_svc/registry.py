@@ -1,5 +1,8 @@
 """OrderService as the registry of sales: what exists is decided there, not in Redis."""
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
 import grpc
 
 from seckill.clock import Clock
@@ -12,6 +15,14 @@ READS = ("GetSaleTotals",)
 # How long an answer about an unknown sku is taken for true, and for how many skus.
 ANSWER_TTL_S = 1.0
 ANSWERS_MAX = 1_024
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error, stage="order") from error
 
 
 class SaleRegistry:
@@ -33,10 +44,28 @@ class SaleRegistry:
         """Register a sale. Raises what OrderService answers, or DependencyUnavailable."""
         request = order_pb2.RegisterSaleRequest(terms=terms)
         timeout_s = min(timeout_s, self._timeout_s)
-        try:
+        with _faults():
             return await self._stub.RegisterSale(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, stage="order") from error
+
+    async def record(self, request: order_pb2.RecordSaleRequest, *, timeout_s: float) -> None:
+        """Keep what operators made of a sale. Raises what OrderService answers."""
+        with _faults():
+            await self._stub.RecordSale(request, timeout=min(timeout_s, self._timeout_s))
+
+    async def begin_rebuild(self, sku: str, *, timeout_s: float) -> order_pb2.BeginRebuildResponse:
+        """Await the consumers, then give the sale its next epoch. Raises what OrderService says."""
+        request = order_pb2.BeginRebuildRequest(sku=sku)
+        with _faults():
+            return await self._stub.BeginRebuild(request, timeout=timeout_s)
+
+    async def snapshot(
+        self, sku: str, *, timeout_s: float
+    ) -> AsyncIterator[order_pb2.SnapshotSaleResponse]:
+        """The sale, then its orders in parts. Raises what OrderService says."""
+        request = order_pb2.SnapshotSaleRequest(sku=sku)
+        with _faults():
+            async for part in self._stub.SnapshotSale(request, timeout=timeout_s):
+                yield part
 
     async def registered(self, sku: str, *, timeout_s: float) -> bool:
         """Whether the sale exists; True where OrderService does not answer.

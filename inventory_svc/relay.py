@@ -212,6 +212,7 @@ class Relay:
         return RelayResult(sent=sent, dead_lettered=buried)
 
     async def _send(self, records: Sequence[Record]) -> int:
+        await failpoints.reach("relay.before_send")
         delivery = await self._producer.deliver(records)
         await failpoints.reach("relay.after_ack")
         await self._streams.remove(record.entry for record in delivery.acknowledged)

@@ -7,6 +7,7 @@ from seckill.errors import InvalidField
 from seckill.v1 import inventory_pb2, sale_pb2
 from seckill.v1.inventory_pb2 import ReserveItem
 from seckill.validation import (
+    BATCH_MAX,
     PAYMENT_WINDOW_DEFAULT_S,
     PRINTABLE,
     PURCHASE_LIMIT_MAX,
@@ -53,6 +54,22 @@ def check_release(request: inventory_pb2.ReleaseRequest) -> None:
     for index, item in enumerate(request.items):
         violations.order_no(f"items[{index}].order_no", item.order_no)
         violations.user_id(f"items[{index}].user_id", item.user_id)
+    violations.check()
+
+
+def check_repair(request: inventory_pb2.RepairHoldsRequest) -> None:
+    """Raises InvalidField naming each constraint that is broken."""
+    violations = Violations()
+    violations.sku("sku", request.sku)
+    kinds = (("missing", request.missing), ("unsent", request.unsent), ("ended", request.ended))
+    violations.between("holds", sum(len(holds) for _, holds in kinds), 0, BATCH_MAX)
+    violations.check()
+    for field, holds in kinds:
+        for index, hold in enumerate(holds):
+            violations.order_no(f"{field}[{index}].order_no", hold.order_no)
+            violations.user_id(f"{field}[{index}].user_id", hold.user_id)
+            violations.request_id(f"{field}[{index}].request_id", hold.request_id)
+            violations.between(f"{field}[{index}].quantity", hold.quantity, 1, PURCHASE_LIMIT_MAX)
     violations.check()
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.exceptions import ResponseError, WatchError
 
-from inventory_svc.keys import NOTICES, SKUS, sale_key, stock_key
+from inventory_svc.keys import NOTICES, SKUS, sale_key, stock_key, users_key
 from seckill.errors import InvalidField, Overloaded, SaleNotLoaded, SaleStateConflict
 from seckill.redis_client import redis_faults
-from seckill.v1 import sale_pb2
+from seckill.v1 import order_pb2, sale_pb2
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -27,10 +27,19 @@ _STATE_NAMES = {
 _STATES = {name.encode(): state for state, name in _STATE_NAMES.items()}
 
 
-def to_fields(terms: sale_pb2.SaleTerms) -> dict[str, str | int]:
-    """The sale's hash for a sale that opens with `terms`; load.lua adds the epoch."""
+def to_fields(
+    terms: sale_pb2.SaleTerms,
+    *,
+    state: sale_pb2.SaleState.ValueType = sale_pb2.SALE_STATE_OPEN,
+    revision: int = 0,
+) -> dict[str, str | int]:
+    """The sale's hash for a sale to load with `terms`; load.lua adds the epoch.
+
+    `revision`: number of the operators' last change, 0 where there was none.
+    """
     return {
-        "state": _STATE_NAMES[sale_pb2.SALE_STATE_OPEN],
+        "state": _STATE_NAMES[state],
+        "revision": revision,
         "start_ms": terms.start_time.ToMilliseconds(),
         "end_ms": terms.end_time.ToMilliseconds(),
         "limit": terms.purchase_limit,
@@ -114,6 +123,32 @@ class Sales:
             sales += map(_to_sale_or_lost, chunk, replies[0::2], replies[1::2])
         return sales
 
+    async def holders(self, sku: str) -> list[str]:
+        """Everybody with a hold on the sale, live or released, in no order."""
+        with redis_faults():
+            users: Any = await self._redis.hkeys(users_key(sku))
+        return [user.decode() for user in users]
+
+    async def holder_count(self, sku: str) -> int:
+        """How many have a hold, live or released; grows only, while the sale stays loaded."""
+        with redis_faults():
+            return int(await self._redis.hlen(users_key(sku)))
+
+    async def record(self, sku: str) -> order_pb2.RecordSaleRequest | None:
+        """What operators made of the sale, for the database; None where it is not loaded."""
+        names = ("state", "start_ms", "end_ms", "revision")
+        with redis_faults():
+            found: Any = await self._redis.hmget(sale_key(sku), names)
+        state, start_ms, end_ms, revision = found
+        if state is None:
+            return None
+        record = order_pb2.RecordSaleRequest(
+            sku=sku, state=_STATES[state], revision=int(revision or 0)
+        )
+        record.start_time.FromMilliseconds(int(start_ms))
+        record.end_time.FromMilliseconds(int(end_ms))
+        return record
+
     async def update(
         self,
         sku: str,
@@ -151,7 +186,10 @@ class Sales:
             found: Any = await pipeline.hmget(key, names)
             if found[0] is None:
                 raise SaleNotLoaded(metadata={"sku": sku})
-            if _STATES[found[0]] == sale_pb2.SALE_STATE_CLOSED:
+            closed = _STATES[found[0]] == sale_pb2.SALE_STATE_CLOSED
+            if closed and given == {"state": found[0].decode()}:
+                return True  # said again, perhaps because the first answer was lost
+            if closed:
                 raise SaleStateConflict("a closed sale stays closed", metadata={"sku": sku})
             start_ms = int(given.get("start_ms", found[1]))
             if int(given.get("end_ms", found[2])) <= start_ms:
@@ -161,6 +199,7 @@ class Sales:
                 return True
             pipeline.multi()  # type: ignore[no-untyped-call]
             pipeline.hset(key, mapping=given)
+            pipeline.hincrby(key, "revision", 1)
             pipeline.publish(NOTICES, sku)
             try:
                 await pipeline.execute()

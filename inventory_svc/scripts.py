@@ -1,19 +1,23 @@
 """Runs the Lua scripts: by digest, on one connection, knowing whether the script may have run."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import hiredis
 import redis.asyncio
 import structlog
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, ResponseError
 
+from inventory_svc import metrics
 from seckill.errors import DependencyUnavailable, OutcomeUnknown
+from seckill.redis_client import REDIS_ERRORS
 
 # Redis 6.2 takes a script that begins with "#!" for a syntax error.
 FLAGS_SINCE_VERSION = 7
+MARKER_TTL_MS = 60_000
 log = structlog.get_logger()
 
 
@@ -36,6 +40,23 @@ class Script:
 RESERVE = Script("reserve")
 RELEASE = Script("release", flags="allow-oom")
 LOAD = Script("load")
+REPAIR = Script("repair")
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How many replicas of Redis must have a write before it counts.
+
+    Attributes:
+        replicas: at least so many; 0 counts it at once.
+        timeout_ms: how long to wait for them.
+    """
+
+    replicas: int = 0
+    timeout_ms: int = 1
+
+
+AT_ONCE = Confirmation()
 
 
 class ScriptRunner:
@@ -51,19 +72,30 @@ class ScriptRunner:
         self._digests: dict[str, bytes] = {}
 
     async def run(
-        self, script: Script, keys: Sequence[str], args: Sequence[str | int], *, timeout_s: float
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        *,
+        timeout_s: float,
+        confirm: Confirmation = AT_ONCE,
+        marker: str = "",
+        promises: Callable[[list[Any]], bool] = bool,
     ) -> list[Any]:
         """Run `script`, loading it where the server does not have it.
 
         Args:
             timeout_s: after this the reply is given up.
+            confirm: what replicas must confirm, where the reply `promises` something.
+            marker: key to write where replicas are asked, in the slot of `keys`.
 
         Returns:
             The script's reply; strings as bytes.
 
         Raises:
             DependencyUnavailable: Redis cannot be reached or refuses: nothing was written.
-            OutcomeUnknown: the reply was lost: the script may have run.
+            OutcomeUnknown: the reply was lost, the script may have run; or it has run, and too few
+                replicas have confirmed it.
         """
         sent = False
         try:
@@ -71,7 +103,10 @@ class ScriptRunner:
                 connection = await self._pool.get_connection()
                 try:
                     sent = True
-                    return await self._evaluate(connection, script, keys, args)
+                    reply = await self._evaluate(connection, script, keys, args)
+                    if confirm.replicas and promises(reply):
+                        await _confirm(connection, confirm, marker)
+                    return reply
                 finally:
                     # Cancelled or timed out while a reply was due, it has been disconnected, so
                     # that nobody reads another's reply.
@@ -80,7 +115,7 @@ class ScriptRunner:
             # The scripts read before they write, and Redis refuses the first write or none.
             log.warning("redis refused a script", script=script.name, error=str(error))
             raise DependencyUnavailable("redis refuses the script") from error
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_ERRORS as error:
             if sent and not isinstance(error, BusyLoadingError):
                 raise OutcomeUnknown("redis did not answer") from error
             raise DependencyUnavailable("redis does not answer") from error
@@ -109,6 +144,23 @@ async def _call(connection: Any, *command: Any) -> Any:
     # redis-py's asyncio connection packs in Python: 2 µs more an attempt than hiredis does.
     await connection.send_packed_command(hiredis.pack_command(command))
     return await connection.read_response()
+
+
+async def _confirm(connection: Any, confirm: Confirmation, marker: str) -> None:
+    """Wait until enough replicas have all that was written before.
+
+    min-replicas-to-write does not do: it looks at the past, and what it lets through is lost with
+    the primary. WAIT is the only signal. It concerns the last write of its own connection, which
+    an answer given again has not made: hence the marker.
+    """
+    try:
+        await _call(connection, "SET", marker, "", "PX", MARKER_TTL_MS)
+        confirmed: int = await _call(connection, "WAIT", confirm.replicas, confirm.timeout_ms)
+    except ResponseError as error:
+        raise OutcomeUnknown("redis does not say what its replicas have") from error
+    if confirmed < confirm.replicas:
+        metrics.unconfirmed_batches.inc()
+        raise OutcomeUnknown(f"{confirmed} of {confirm.replicas} replicas have confirmed")
 
 
 async def _load(connection: Any, script: Script) -> bytes:

@@ -6,14 +6,17 @@ from typing import Any
 import grpc
 
 from inventory_svc import requests
+from inventory_svc.holds import HoldsReader
+from inventory_svc.rebuild import Rebuilder
 from inventory_svc.registry import SaleRegistry
 from inventory_svc.relay import Relay
 from inventory_svc.sales import Sales, to_fields
 from inventory_svc.settings import InventorySettings
 from inventory_svc.stock import Decisions, Stock
+from inventory_svc.upkeep import StockUpkeep
 from inventory_svc.watch import SalesWatch
 from seckill.clock import Clock
-from seckill.errors import InvalidField, NotImplementedYet, SaleNotFound, SaleNotLoaded
+from seckill.errors import InvalidField, SaleNotFound, SaleNotLoaded
 from seckill.server import time_left_s
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from seckill.validation import SKU, decode_page_token, encode_page_token, page_size
@@ -28,6 +31,9 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         self,
         *,
         stock: Stock,
+        upkeep: StockUpkeep,
+        rebuilder: Rebuilder,
+        holds: HoldsReader,
         sales: Sales,
         watch: SalesWatch,
         relay: Relay,
@@ -37,12 +43,16 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> None:
         """Wire it."""
         self._stock = stock
+        self._upkeep = upkeep
+        self._rebuilder = rebuilder
+        self._holds = holds
         self._sales = sales
         self._watch = watch
         self._relay = relay
         self._registry = registry
         self._redis_timeout_s = settings.redis_timeout_s
         self._order_timeout_s = settings.inventory_order_timeout_s
+        self._rebuild_timeout_s = settings.inventory_rebuild_timeout_s
         self._clock = clock
 
     async def CreateSale(
@@ -62,7 +72,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         )
         await self._sales.remember(sku)
         if registered.created:
-            await self._stock.load(
+            await self._upkeep.load(
                 sku,
                 to_fields(registered.terms),
                 epoch=registered.epoch,
@@ -87,8 +97,13 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         except SaleNotLoaded:
             await self._require_registered(request.sku, context)
             raise
+        # In force first, then on record: a pause must not wait for the database.
         sale = await self._loaded_sale(request.sku)
         await self._watch.refresh([request.sku])
+        record = await self._sales.record(request.sku)
+        if record is not None and record.revision:
+            timeout_s = time_left_s(context, self._order_timeout_s)
+            await self._registry.record(record, timeout_s=timeout_s)
         return inventory_pb2.UpdateSaleResponse(sale=sale)
 
     async def GetSale(
@@ -145,12 +160,35 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         return inventory_pb2.ReleaseResponse(released_units=units)
 
     async def RebuildSale(
-        self,
-        request: inventory_pb2.RebuildSaleRequest,
-        context: Context,  # noqa: ARG002 - the contract of gRPC
+        self, request: inventory_pb2.RebuildSaleRequest, context: Context
     ) -> inventory_pb2.RebuildSaleResponse:
         requests.check_sku(request.sku)
-        raise NotImplementedYet
+        timeout_s = time_left_s(context, self._rebuild_timeout_s)
+        await self._rebuilder.rebuild(request.sku, timeout_s=timeout_s)
+        sale = await self._loaded_sale(request.sku)
+        await self._watch.refresh([request.sku])
+        return inventory_pb2.RebuildSaleResponse(sale=sale)
+
+    async def ListHolds(
+        self, request: inventory_pb2.ListHoldsRequest, context: Context
+    ) -> AsyncIterator[inventory_pb2.ListHoldsResponse]:
+        requests.check_sku(request.sku)
+        (sale,) = await self._sales.read([request.sku])
+        if not sale.loaded:
+            await self._require_registered(request.sku, context)
+            raise SaleNotLoaded(metadata={"sku": request.sku})
+        async for part in self._holds.read(request.sku):
+            yield part
+
+    async def RepairHolds(
+        self, request: inventory_pb2.RepairHoldsRequest, context: Context
+    ) -> inventory_pb2.RepairHoldsResponse:
+        requests.check_repair(request)
+        timeout_s = time_left_s(context, self._redis_timeout_s)
+        response = await self._upkeep.repair(request, timeout_s=timeout_s)
+        if request.unsent:
+            self._relay.wake(request.sku)
+        return response
 
     async def WatchSales(
         self,

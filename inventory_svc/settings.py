@@ -33,6 +33,21 @@ class InventorySettings(ProcessSettings, RedisSettings, KafkaSettings):
     # about 200 bytes of Redis, so a full backlog takes 20 MB.
     inventory_backlog_max: Count = 100_000
 
+    # Replicas of Redis that must have a reservation before it is answered; 0 answers at once. With
+    # fewer within the timeout (shorter than SECKILL_REDIS_TIMEOUT_S) it is "unknown, ask again".
+    inventory_wait_replicas: Annotated[int, Field(ge=0, le=10)] = 0
+    inventory_wait_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+    # How long a rebuild may wait for the outbox and the consumers, where the caller's deadline
+    # allows for more.
+    inventory_rebuild_timeout_s: Seconds = 60.0
+
+    # Whether the settings of Redis and, in production, of Kafka are checked: while they may lose
+    # reservations the stage is not ready.
+    inventory_check_configuration: bool = True
+    # How often.
+    inventory_configuration_interval_s: Seconds = 60.0
+
     # All sales are read this often, in case a notice was lost.
     inventory_watch_interval_s: Seconds = 1.0
     # Streams of WatchSales open at once; one for each replica of the gateway.

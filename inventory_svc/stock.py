@@ -1,9 +1,9 @@
-"""Stock: the three scripts as functions. What integers from Lua mean is known here only."""
+"""Stock: reserve.lua and release.lua as functions; what their integers mean is known here only."""
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import redis.asyncio
 
 from inventory_svc import metrics
-from inventory_svc.keys import queue_key, sale_key, stock_key, users_key
-from inventory_svc.scripts import LOAD, RELEASE, RESERVE, ScriptRunner
+from inventory_svc.keys import asked_key, queue_key, sale_key, stock_key, users_key
+from inventory_svc.scripts import AT_ONCE, RELEASE, RESERVE, Confirmation, ScriptRunner
 from seckill.clock import Clock
 from seckill.errors import Overloaded, SaleNotLoaded
 from seckill.order_no import make_order_nos
@@ -49,7 +49,7 @@ class Decisions:
 
 
 class Stock:
-    """Reserves, releases and loads units. The only writer of holds and of stock."""
+    """Reserves and releases units; but for upkeep.py the only writer of holds and of stock."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Stock:
         scripts_max: int,
         waiting_max: int,
         backlog_max: int,
+        confirm: Confirmation = AT_ONCE,
     ) -> None:
         """Wire it.
 
@@ -68,6 +69,7 @@ class Stock:
             scripts_max: runs of a script under way at once.
             waiting_max: calls that may wait for a run; more are Overloaded.
             backlog_max: outbox entries of a sale at which reservations are Overloaded.
+            confirm: what replicas must confirm before a reservation is answered as such.
         """
         self._scripts = ScriptRunner(client)
         self._clock = clock
@@ -76,6 +78,7 @@ class Stock:
         self._waiting = 0
         self._waiting_max = waiting_max
         self._backlog_max = backlog_max
+        self._confirm = confirm
 
     async def reserve(
         self, sku: str, items: Sequence[ReserveItem], *, timeout_s: float
@@ -100,7 +103,15 @@ class Stock:
         args[5::4] = make_order_nos(user_ids, now_s=self._clock.now_s(), rng=self._rng)
         keys = (sale_key(sku), stock_key(sku), users_key(sku), queue_key(sku))
         async with self._slot(timeout_s) as left_s:
-            reply = await self._scripts.run(RESERVE, keys, args, timeout_s=left_s)
+            reply = await self._scripts.run(
+                RESERVE,
+                keys,
+                args,
+                timeout_s=left_s,
+                confirm=self._confirm,
+                marker=asked_key(sku),
+                promises=_promises,
+            )
         _check_status(reply[0], sku)
         return _decisions(reply[1::2], reply[2::2])
 
@@ -130,38 +141,6 @@ class Stock:
         metrics.released_units.inc(sum(units))
         return units
 
-    async def load(
-        self,
-        sku: str,
-        fields: Mapping[str, str | int],
-        *,
-        epoch: int,
-        units: int,
-        timeout_s: float,
-        holds: Mapping[str, str] | None = None,
-    ) -> bool:
-        """Load a sale, unless it is loaded under this epoch or a later one.
-
-        Args:
-            fields: of the sale's hash; see sales.py.
-            epoch: number of the load, at least 1.
-            units: units that nobody holds.
-            timeout_s: how long to wait for Redis.
-            holds: user → hold of the live orders, where the sale is rebuilt.
-
-        Returns:
-            Whether it was loaded now.
-
-        Raises:
-            DependencyUnavailable, OutcomeUnknown: as ScriptRunner.run.
-        """
-        hash_args = [value for pair in fields.items() for value in pair]
-        hold_args = [value for pair in (holds or {}).items() for value in pair]
-        args = [sku, epoch, units, len(hash_args), *hash_args, *hold_args]
-        keys = (sale_key(sku), stock_key(sku), users_key(sku), queue_key(sku))
-        loaded, _ = await self._scripts.run(LOAD, keys, args, timeout_s=timeout_s)
-        return bool(loaded == 1)
-
     @asynccontextmanager
     async def _slot(self, timeout_s: float) -> AsyncIterator[float]:
         """Wait for one of the bounded runs; yields the seconds left of `timeout_s`."""
@@ -187,6 +166,15 @@ def _check_status(status: int, sku: str) -> None:
         raise SaleNotLoaded(metadata={"sku": sku})
     if status == _BACKLOG_FULL:
         raise Overloaded("too many reservations wait for kafka", metadata={"sku": sku})
+
+
+def _promises(reply: list[Any]) -> bool:
+    """Whether a reply of reserve.lua tells anybody that units are held for him.
+
+    Also where they were reserved before: the first answer may have been "unknown" because replicas
+    did not confirm it.
+    """
+    return _RESERVED in reply[1::2]
 
 
 def _decisions(codes: list[int], order_nos: list[bytes]) -> Decisions:

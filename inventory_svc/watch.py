@@ -1,8 +1,9 @@
 """Who watches sales: a snapshot of all of them, kept fresh, and a stream of changes for each."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
@@ -18,14 +19,33 @@ from seckill.v1 import inventory_pb2, sale_pb2
 
 # Notices taken together: a sale that sells out and is restocked in turn is read once for many.
 NOTICES_MAX = 1_000
+# Holders in one message, at 128 bytes each far below gRPC's 4 MiB; a sale with more is not told
+# of, and the gateway asks for each buyer.
+HOLDERS_MAX = 20_000
+# Clocks of stages and of Redis may differ by this much.
+CLOCK_SKEW_S = 1.0
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A sale, and who holds units of it while it sells nothing.
+
+    Attributes:
+        holders: None while it sells, or where they are too many to send.
+        holder_count: how many they were when they were read; 0 while it sells.
+    """
+
+    sale: sale_pb2.Sale
+    holders: tuple[str, ...] | None = None
+    holder_count: int = 0
 
 
 class _Watcher:
     """One stream: what has changed since it was last served, at most one entry a sku."""
 
-    def __init__(self, sales: dict[str, sale_pb2.Sale]) -> None:
-        self.pending = dict(sales)
+    def __init__(self, snapshots: dict[str, Snapshot]) -> None:
+        self.pending = dict(snapshots)
         self.changed = asyncio.Event()
         self.changed.set()
 
@@ -56,7 +76,7 @@ class SalesWatch:
         self._interval_s = interval_s
         self._first_timeout_s = first_timeout_s
         self._streams_max = streams_max
-        self._known: dict[str, sale_pb2.Sale] = {}
+        self._known: dict[str, Snapshot] = {}
         self._synced = asyncio.Event()
         self._watchers: set[_Watcher] = set()
         self._closed = False
@@ -74,11 +94,29 @@ class SalesWatch:
         """Read these sales and tell the watchers what has changed."""
         for sale in await self._sales.read(skus):
             sku = sale.terms.sku
-            if _visible(sale) != _visible(self._known.get(sku)):
-                self._known[sku] = sale
+            known = self._known.get(sku)
+            snapshot = await self._look(sale, known)
+            if known is None or _visible(snapshot) != _visible(known):
+                self._known[sku] = snapshot
                 for watcher in self._watchers:
-                    watcher.pending[sku] = sale
+                    watcher.pending[sku] = snapshot
                     watcher.changed.set()
+
+    async def _look(self, sale: sale_pb2.Sale, known: Snapshot | None) -> Snapshot:
+        """The sale with its holders, which are read after it: a hold of that moment is in them.
+
+        Holds stay when they are released, so as long as their number stays, so do the holders.
+        """
+        if sells(sale, now_s=self._clock.now_s()):
+            return Snapshot(sale)
+        sku = sale.terms.sku
+        count = await self._sales.holder_count(sku)
+        same = known is not None and known.sale.epoch == sale.epoch and known.holder_count == count
+        if same and known is not None and known.holders is not None:
+            return Snapshot(sale, known.holders, count)
+        if count > HOLDERS_MAX:
+            return Snapshot(sale, None, count)
+        return Snapshot(sale, tuple(await self._sales.holders(sku)), count)
 
     def knows(self, sku: str) -> bool:
         """Whether this process has ever seen the sale."""
@@ -107,10 +145,8 @@ class SalesWatch:
                 await watcher.changed.wait()
                 watcher.changed.clear()
                 pending, watcher.pending = watcher.pending, {}
-                if pending or complete:
-                    yield inventory_pb2.WatchSalesResponse(
-                        sales=pending.values(), complete=complete
-                    )
+                for message in _messages(list(pending.values()), complete=complete):
+                    yield message
                 complete = False
         finally:
             self._watchers.discard(watcher)
@@ -152,11 +188,40 @@ async def _notices(pubsub: Any, wait_s: float) -> set[str]:
     return skus
 
 
-def _visible(sale: sale_pb2.Sale | None) -> bytes:
+def sells(sale: sale_pb2.Sale, *, now_s: float) -> bool:
+    """Whether somebody new could get a unit; near the edges of the window, by our clock, he may."""
+    terms = sale.terms
+    begun = now_s > terms.start_time.ToNanoseconds() / 1e9 - CLOCK_SKEW_S
+    over = now_s > terms.end_time.ToNanoseconds() / 1e9 + CLOCK_SKEW_S
+    open_now = sale.state == sale_pb2.SALE_STATE_OPEN and begun and not over
+    return not sale.loaded or (open_now and not sale.sold_out)
+
+
+def _messages(
+    snapshots: Sequence[Snapshot], *, complete: bool
+) -> Iterator[inventory_pb2.WatchSalesResponse]:
+    """The sales in one message, then their holders, each in one that is not too large."""
+    if snapshots or complete:
+        yield inventory_pb2.WatchSalesResponse(
+            sales=[snapshot.sale for snapshot in snapshots], complete=complete
+        )
+    message, held = inventory_pb2.WatchSalesResponse(), 0
+    for snapshot in snapshots:
+        if snapshot.holders is None:
+            continue
+        if held + len(snapshot.holders) > HOLDERS_MAX:
+            yield message
+            message, held = inventory_pb2.WatchSalesResponse(), 0
+        message.holders.add(sku=snapshot.sale.terms.sku, user_ids=snapshot.holders)
+        held += len(snapshot.holders)
+    if message.holders:
+        yield message
+
+
+def _visible(snapshot: Snapshot) -> tuple[bytes, bool, int]:
     """What a change of is worth telling: all but the count of remaining units."""
-    if sale is None:
-        return b""
     copy = sale_pb2.Sale()
-    copy.CopyFrom(sale)
+    copy.CopyFrom(snapshot.sale)
     copy.remaining_units = 0
-    return copy.SerializeToString(deterministic=True)
+    told = copy.SerializeToString(deterministic=True)
+    return told, snapshot.holders is None, snapshot.holder_count

@@ -3,19 +3,27 @@
 import structlog
 
 from order_svc.board import OrderBoard
-from order_svc.consumer import BatchWork, OrderConsumer
+from order_svc.consumer import OrderConsumer
 from order_svc.database import open_database, wait_for_schema
 from order_svc.dead_letters import open_dead_letters
+from order_svc.durability import unsafe_settings
+from order_svc.event_relay import EventRelay
 from order_svc.intake import OrderIntake
+from order_svc.kafka_writer import open_writer
+from order_svc.pipeline import Pipeline
 from order_svc.projection import OrderProjection
 from order_svc.repository import OrderRepository
 from order_svc.sales import SaleRepository
-from order_svc.service import SERVICE, OrderServicer
+from order_svc.service import SERVICE
 from order_svc.settings import OrderSettings
+from order_svc.upkeep import SaleUpkeep
+from order_svc.upkeep_service import UpkeepServicer
+from order_svc.work import BatchWork
 from seckill.clock import SystemClock
 from seckill.delay import DelaySet
 from seckill.process import Process, run
 from seckill.redis_client import open_redis, redis_faults
+from seckill.safety import ConfigurationCheck
 from seckill.server import Health, serving
 from seckill.v1 import order_pb2_grpc
 
@@ -37,14 +45,21 @@ async def serve(settings: OrderSettings, process: Process) -> None:
         projection=projection,
         dead_letters=dead_letters,
         clock=clock,
+        refused_max=settings.order_refused_max,
     )
     await process.spawn("consumer", OrderConsumer(settings, work, clock).run())
-    servicer = OrderServicer(
+    writer = await process.enter(
+        open_writer(settings.kafka_bootstrap, timeout_s=settings.order_events_timeout_s)
+    )
+    await process.spawn("event relay", EventRelay(settings, database, writer).run())
+    servicer = UpkeepServicer(
         settings=settings,
         sales=SaleRepository(database),
         orders=orders,
         board=OrderBoard(orders, projection),
         clock=clock,
+        upkeep=SaleUpkeep(database),
+        pipeline=Pipeline(settings),
     )
     health = Health([SERVICE])
     port = await process.enter(
@@ -62,7 +77,16 @@ async def serve(settings: OrderSettings, process: Process) -> None:
         with redis_faults():
             await redis.ping()
 
-    await process.until_stopped(health, {"postgres": database.ping, "redis": redis_answers})
+    durability = ConfigurationCheck(
+        "postgres",
+        lambda: unsafe_settings(database),
+        interval_s=settings.order_configuration_interval_s,
+    )
+    await process.spawn("durability", durability.run())
+    await process.until_stopped(
+        health,
+        {"postgres": database.ping, "redis": redis_answers, "durability": durability.check},
+    )
 
 
 if __name__ == "__main__":

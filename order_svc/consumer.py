@@ -5,107 +5,24 @@ batch being read again, and doing it again changes nothing.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from order_svc import metrics
-from order_svc.dead_letters import DeadLetter, DeadLetters
-from order_svc.intake import OrderIntake
-from order_svc.model import WrittenBatch, encode_fresh, order_of
-from order_svc.projection import OrderProjection
-from order_svc.reservations import Undecodable, decode_reservation
+from order_svc.pace import Pace
 from order_svc.settings import OrderSettings
+from order_svc.work import BatchResult, BatchWork
 from seckill.clock import Clock
-from seckill.delay import DelaySet
 from seckill.errors import DependencyUnavailable
-from seckill.v1.events_pb2 import OrderReserved
 
 log = structlog.get_logger()
 
 
 class ConsumerStalled(Exception):
     """The client has fallen behind and reads nothing."""
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What a round did, in messages: read, written as orders now, and moved to dead letters."""
-
-    read: int = 0
-    written: int = 0
-    dead: int = 0
-
-
-class BatchWork:
-    """What is done with a batch of messages, apart from where they come from."""
-
-    def __init__(
-        self,
-        *,
-        intake: OrderIntake,
-        delays: DelaySet,
-        projection: OrderProjection,
-        dead_letters: DeadLetters,
-        clock: Clock,
-    ) -> None:
-        self._intake = intake
-        self._delays = delays
-        self._projection = projection
-        self._dead_letters = dead_letters
-        self._clock = clock
-
-    async def run_once(self, records: Sequence[ConsumerRecord]) -> BatchResult:
-        """Bring a batch through; may be repeated.
-
-        Raises:
-            DependencyUnavailable: a store is away: do it all again.
-        """
-        letters: list[DeadLetter] = []
-        sources: dict[str, ConsumerRecord] = {}
-        events: list[OrderReserved] = []
-        for record in records:
-            try:
-                event = decode_reservation(record.value)
-            except Undecodable as error:
-                letters.append(DeadLetter(record, "undecodable", str(error)))
-            else:
-                events.append(event)
-                sources[event.order_no] = record
-        batch = await self._write(events)
-        # All pending orders, also those written before: a crash between the commit and this line
-        # is healed by the redelivery.
-        await self._delays.add(batch.expire_times_s())
-        await self._project(batch)
-        for event in batch.unknown:
-            problem = f"sku {event.sku} is not registered"
-            letters.append(DeadLetter(sources[event.order_no], "unknown_sku", problem))
-        await self._dead_letters.write(letters)
-        metrics.CONSUMED.inc(len(records))
-        return BatchResult(read=len(records), written=len(batch.fresh), dead=len(letters))
-
-    async def _write(self, events: Sequence[OrderReserved]) -> WrittenBatch:
-        begun_s = self._clock.monotonic_s()
-        batch = await self._intake.write(events)
-        metrics.INSERT_SECONDS.observe(self._clock.monotonic_s() - begun_s)
-        metrics.BATCH_SIZE.observe(len(events))
-        for status, count in Counter(status for _, status in batch.fresh).items():
-            metrics.TRANSITIONS.labels(status).inc(count)
-        return batch
-
-    async def _project(self, batch: WrittenBatch) -> None:
-        # Not over what is there: a payment may have been faster than we are.
-        orders = encode_fresh(batch)
-        orders += [
-            (row["order_no"], row["status"], order_of(row).SerializeToString())
-            for row in batch.found
-        ]
-        if orders:
-            await self._projection.fill(orders)
 
 
 class OrderConsumer:
@@ -119,6 +36,7 @@ class OrderConsumer:
         self._lag_due_s = 0.0
         self._positions: dict[TopicPartition, int] = {}
         self._moved_s = 0.0
+        self._pace = Pace(settings.order_rate_max_per_s, clock)
 
     async def run(self) -> None:
         """Consume until cancelled; a client that fails or stalls is closed and made anew."""
@@ -164,13 +82,15 @@ class OrderConsumer:
 
     async def run_once(self, client: AIOKafkaConsumer) -> BatchResult:
         """One batch, from the poll to the offset. Where a store is away, one pause instead."""
+        await asyncio.sleep(self._pace.wait_s())
         found: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await client.getmany(
             timeout_ms=int(self._settings.order_poll_timeout_s * 1000),
-            max_records=self._settings.order_batch_max,
+            max_records=self._pace.batch_max(self._settings.order_batch_max),
         )
         records = [record for batch in found.values() for record in batch]
         if not records:
             return BatchResult()
+        self._pace.took(len(records))
         try:
             result = await self._work.run_once(records)
         except DependencyUnavailable as error:

@@ -13,7 +13,7 @@ from order_svc.statements import statement
 from seckill.errors import DependencyUnavailable
 
 # Revision that this release needs. A newer one is fine: revisions only add.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0003"
 SCHEMA_POLL_S = 0.5
 RETRY_DELAY_S = 0.01
 
@@ -36,6 +36,8 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
     # Sessions that stood idle in a transaction are ended by the server.
     asyncpg.IdleInTransactionSessionTimeoutError,
+    # What asyncpg says of a session that was ended just before a statement of ours.
+    asyncpg.InternalClientError,
 )
 
 
@@ -93,6 +95,16 @@ class Database:
                 return await work(connection)
 
         return await self._retrying(transaction)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """A connection in a read-only transaction whose statements all see one moment."""
+        with database_faults():
+            async with (
+                self._pool.acquire(timeout=self._timeout_s) as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield connection
 
     async def ping(self) -> None:
         """Raises DependencyUnavailable unless the database answers."""

@@ -1,24 +1,44 @@
 """Moves messages that cannot become orders to the dead-letter topic."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 
 import structlog
-from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord
 
 from order_svc import metrics
+from order_svc.kafka_writer import KafkaWriter, Message, open_writer
 from order_svc.settings import OrderSettings
 from seckill.clock import Clock
-from seckill.errors import DependencyUnavailable
+from seckill.v1.events_pb2 import OrderReserved
 
 log = structlog.get_logger()
 SOURCE = "/seckill/order_svc"
 TYPE = "seckill.order.dead_letter.v1"
+
+
+class Units(Enum):
+    """What becomes of the units that a dead letter's buyer holds in Redis."""
+
+    RETURNED = "returned"
+    ORDERED = "ordered"
+    HELD = "held"
+    UNKNOWN = "unknown"
+
+
+_ADVICE = {
+    Units.RETURNED: "the order is on record as rejected, and rollback_svc returns its units;"
+    " nothing is left to do",
+    Units.ORDERED: "another message made this order; nothing is left to do",
+    Units.HELD: "its units stay held in Redis and nothing returns them by itself: heal the cause"
+    " and redrive this letter",
+    Units.UNKNOWN: "nobody can tell from this message whose units it held: the reconciler finds"
+    " holds without an order",
+}
 
 
 @dataclass(frozen=True)
@@ -27,13 +47,17 @@ class DeadLetter:
 
     Attributes:
         record: the message as it was read.
-        cause: one word of a closed set, for metrics: "undecodable" or "unknown_sku".
+        cause: one word of a closed set, for metrics: "undecodable", "unknown_sku" or "refused".
         error: what is wrong, in a sentence.
+        units: what becomes of its units.
+        event: the reservation, where it can be told.
     """
 
     record: ConsumerRecord
     cause: str
     error: str
+    units: Units = Units.UNKNOWN
+    event: OrderReserved | None = None
 
 
 def headers_of(letter: DeadLetter, *, now_s: float) -> list[tuple[str, bytes]]:
@@ -55,7 +79,16 @@ def headers_of(letter: DeadLetter, *, now_s: float) -> list[tuple[str, bytes]]:
         "original_offset": str(record.offset),
         "original_time": _iso(record.timestamp / 1000),
         "dead_letter_time": _iso(now_s),
+        "units": letter.units.value,
+        "advice": _ADVICE[letter.units],
     }
+    if letter.event is not None:
+        headers |= {
+            "order_no": letter.event.order_no,
+            "sku": letter.event.sku,
+            "user_id": letter.event.user_id,
+            "quantity": str(letter.event.quantity),
+        }
     return [(name, value.encode()) for name, value in headers.items()]
 
 
@@ -64,12 +97,12 @@ def _iso(when_s: float) -> str:
 
 
 class DeadLetters:
-    """Writes dead letters, acknowledged by all replicas; its producer is made when needed."""
+    """Writes dead letters, acknowledged by all replicas."""
 
-    def __init__(self, settings: OrderSettings, clock: Clock) -> None:
-        self._settings = settings
+    def __init__(self, topic: str, writer: KafkaWriter, clock: Clock) -> None:
+        self._topic = topic
+        self._writer = writer
         self._clock = clock
-        self._producer: AIOKafkaProducer | None = None
 
     async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Write these; at least once each.
@@ -79,61 +112,28 @@ class DeadLetters:
         """
         if not letters:
             return
-        try:
-            async with asyncio.timeout(self._settings.order_kafka_timeout_s):
-                await self._send(letters)
-        except (KafkaError, TimeoutError, OSError) as error:
-            # A producer that has lost count of its sequence fails for ever: the next is a new one.
-            await self.close()
-            raise DependencyUnavailable("dead letters cannot be written") from error
+        now_s = self._clock.now_s()
+        messages = [
+            Message(letter.record.key, letter.record.value, headers_of(letter, now_s=now_s))
+            for letter in letters
+        ]
+        await self._writer.write(self._topic, messages)
         for letter in letters:
             metrics.DEAD_LETTERS.labels(letter.cause).inc()
             log.warning(
                 "message moved to dead letters",
                 cause=letter.cause,
                 error=letter.error,
+                units=letter.units.value,
                 partition=letter.record.partition,
                 offset=letter.record.offset,
             )
-
-    async def _send(self, letters: Sequence[DeadLetter]) -> None:
-        if self._producer is None:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._settings.kafka_bootstrap,
-                acks="all",
-                enable_idempotence=True,
-            )
-            self._producer = producer
-            await producer.start()
-        now_s = self._clock.now_s()
-        sent = [
-            await self._producer.send(
-                self._settings.dead_letter_topic,
-                value=letter.record.value,
-                key=letter.record.key,
-                headers=headers_of(letter, now_s=now_s),
-            )
-            for letter in letters
-        ]
-        await asyncio.gather(*sent)
-
-    async def close(self) -> None:
-        """Let go of the producer; what it has not sent within the timeout is given up."""
-        producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        try:
-            async with asyncio.timeout(self._settings.order_kafka_timeout_s):
-                await producer.stop()
-        except (KafkaError, TimeoutError, OSError) as error:
-            log.warning("dead-letter producer did not stop in good order", error=repr(error))
 
 
 @asynccontextmanager
 async def open_dead_letters(settings: OrderSettings, clock: Clock) -> AsyncIterator[DeadLetters]:
     """Dead letters whose producer is closed at the end; nothing is connected before the first."""
-    dead_letters = DeadLetters(settings, clock)
-    try:
-        yield dead_letters
-    finally:
-        await dead_letters.close()
+    async with open_writer(
+        settings.kafka_bootstrap, timeout_s=settings.order_kafka_timeout_s
+    ) as writer:
+        yield DeadLetters(settings.dead_letter_topic, writer, clock)

@@ -1,13 +1,23 @@
 """Writes batches of reservations as orders, each batch in one transaction."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from order_svc.database import Connection, Database, Row
 from order_svc.model import WrittenBatch
 from order_svc.statements import statement
 from seckill.errors import SeckillError
 from seckill.v1.events_pb2 import OrderReserved
+
+# Writes what has no order yet of a batch, under the locks of its sales; returns their statuses.
+Place: TypeAlias = Callable[
+    [Connection, Sequence[OrderReserved], Mapping[str, Row]], Awaitable[dict[str, str]]
+]
+
+
+class LeftOver(SeckillError):
+    """Reservations are left over that became no order: the batch was rolled back."""
 
 
 class OrderIntake:
@@ -32,15 +42,30 @@ class OrderIntake:
         Raises:
             DependencyUnavailable: nothing was written, or all of it: write it again.
         """
+        return await self._transact(events, _place)
+
+    async def reject(self, events: Sequence[OrderReserved]) -> WrittenBatch:
+        """Write reservations that must not become pending orders as rejected ones.
+
+        Their units return as those of any rejected order. Numbers that have an order keep it.
+
+        Raises:
+            DependencyUnavailable: nothing was written, or all of it: write it again.
+        """
+        return await self._transact(events, _refuse)
+
+    async def _transact(self, events: Sequence[OrderReserved], place: Place) -> WrittenBatch:
         # Sorted, so that concurrent batches of the same orders meet them in the same order.
         by_number = {event.order_no: event for event in events}
         batch = [by_number[number] for number in sorted(by_number)]
         if not batch:
             return WrittenBatch(fresh=(), sales={}, found=(), unknown=())
-        return await self._database.transact(lambda connection: _write(connection, batch))
+        return await self._database.transact(lambda connection: _write(connection, batch, place))
 
 
-async def _write(connection: Connection, batch: Sequence[OrderReserved]) -> WrittenBatch:
+async def _write(
+    connection: Connection, batch: Sequence[OrderReserved], place: Place
+) -> WrittenBatch:
     skus = {event.sku for event in batch}
     locked = await connection.fetch(statement("lock_sales"), list(skus))
     sales: Mapping[str, Row] = {sale["sku"]: sale for sale in locked}
@@ -48,20 +73,34 @@ async def _write(connection: Connection, batch: Sequence[OrderReserved]) -> Writ
     if len(sales) < len(skus):
         unknown = [event for event in batch if event.sku not in sales]
         batch = [event for event in batch if event.sku in sales]
+    statuses = await place(connection, batch, sales)
+    others = [event.order_no for event in batch if event.order_no not in statuses]
+    found = await connection.fetch(statement("find_orders"), others) if others else []
+    if len(statuses) + len(found) != len(batch):
+        raise LeftOver
+    fresh = [(event, statuses[event.order_no]) for event in batch if event.order_no in statuses]
+    return WrittenBatch(fresh=fresh, sales=sales, found=found, unknown=unknown)
+
+
+async def _place(
+    connection: Connection, batch: Sequence[OrderReserved], sales: Mapping[str, Row]
+) -> dict[str, str]:
+    """Write those that have no order yet, pending or rejected as it must be."""
     statuses: dict[str, str] = {}
     if _room_for_all(batch, sales):
         # The common case needs no look at other orders: their unique indexes do it.
         statuses = await _insert(connection, batch, [None] * len(batch))
-    found: list[Row] = []
     if len(statuses) < len(batch):
         rest = [event for event in batch if event.order_no not in statuses]
         statuses |= await _judge_and_insert(connection, rest)
-        others = [event.order_no for event in rest if event.order_no not in statuses]
-        found = await connection.fetch(statement("find_orders"), others) if others else []
-    if len(statuses) + len(found) != len(batch):
-        raise SeckillError("reservations are left over that became no order: batch rolled back")
-    fresh = [(event, statuses[event.order_no]) for event in batch if event.order_no in statuses]
-    return WrittenBatch(fresh=fresh, sales=sales, found=found, unknown=unknown)
+    return statuses
+
+
+async def _refuse(
+    connection: Connection, batch: Sequence[OrderReserved], _sales: Mapping[str, Row]
+) -> dict[str, str]:
+    """Write those that have no order yet as rejected."""
+    return await _insert(connection, batch, ["invalid"] * len(batch)) if batch else {}
 
 
 def _room_for_all(batch: Sequence[OrderReserved], sales: Mapping[str, Row]) -> bool:

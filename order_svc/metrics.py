@@ -12,6 +12,12 @@ CONSUMED = Counter("seckill_reservations_consumed_total", "Reservations read and
 DEAD_LETTERS = Counter(
     "seckill_dead_letters_total", "Messages moved to the dead-letter topic.", ["cause"]
 )
+EVENTS_SENT = Counter(
+    "seckill_order_events_sent_total", "Order events that Kafka has acknowledged.", ["kind"]
+)
+EVENTS_AGE = Gauge(
+    "seckill_order_events_age_seconds", "Age of the oldest order event taken in the last round."
+)
 CONSUMER_LAG = Gauge(
     "seckill_consumer_lag_messages", "Reservations that wait in this replica's partitions."
 )

@@ -79,6 +79,8 @@ def order_of(row: Row) -> order_pb2.Order:
         cancel_time=timestamp(row["cancelled_at"]),
         restore_time=timestamp(row["restored_at"]),
         payment_id=row["payment_id"] or "",
+        refund_time=timestamp(row["refunded_at"]),
+        refund_id=row["refund_id"] or "",
     )
 
 

@@ -159,7 +159,7 @@ class OrderRepository:
         self, order_nos: Sequence[str], *, reason: str, user_id: str
     ) -> tuple[set[str], list[Row]]:
         async def work(connection: Connection) -> tuple[set[str], list[Row]]:
-            await connection.fetch(statement("lock_sales_of_orders"), order_nos)
+            await connection.fetch(statement("lock_sales_of_orders"), order_nos, "pending")
             cancelled = await connection.fetch(
                 statement("cancel_orders"), order_nos, reason, user_id
             )
@@ -167,6 +167,46 @@ class OrderRepository:
             return {row["order_no"] for row in cancelled}, rows
 
         return await self._database.transact(work)
+
+    async def refund(self, order_no: str, *, refund_id: str, restock: bool) -> Change:
+        """Note that a paid order was paid back.
+
+        Args:
+            order_no: its number.
+            refund_id: names the refund.
+            restock: whether its units are for sale again; else they are written off.
+
+        Returns:
+            The order refunded by this refund, now or before.
+
+        Raises:
+            OrderNotFound: no such order.
+            OrderStateConflict: it is not paid, another refund paid it back, this one paid back
+                another order, or it was made with the other choice of restocking.
+        """
+
+        async def work(connection: Connection) -> tuple[bool, list[Row]]:
+            await connection.fetch(statement("lock_sales_of_orders"), [order_no], "paid")
+            refunded = await connection.fetch(
+                statement("refund_order"), order_no, refund_id, restock
+            )
+            return bool(refunded), await connection.fetch(statement("find_orders"), [order_no])
+
+        try:
+            changed, rows = await self._database.transact(work)
+        except asyncpg.UniqueViolationError as error:
+            raise OrderStateConflict("this refund has paid back another order") from error
+        if not rows:
+            raise OrderNotFound
+        order = rows[0]
+        if order["status"] != "refunded":
+            raise OrderStateConflict(f"the order is {order['status']}")
+        if order["refund_id"] != refund_id:
+            raise OrderStateConflict("another refund has paid this order back")
+        if order["returned"] != restock:
+            was = "restocked" if order["returned"] else "written off"
+            raise OrderStateConflict(f"this refund was made, and its units were {was}")
+        return Change(order, changed=changed)
 
     async def unrestored(self, limit: int) -> list[Row]:
         """Up to `limit` rows of list_unrestored.sql, oldest first."""

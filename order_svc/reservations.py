@@ -12,6 +12,11 @@ EPOCH_MAX = 2**63 - 1
 class Undecodable(Exception):
     """A message is not a reservation that can be written."""
 
+    def __init__(self, problem: str, remains: OrderReserved | None = None) -> None:
+        """`remains`: who bought what under which number, where that much can be told."""
+        super().__init__(problem)
+        self.remains = remains
+
 
 def decode_reservation(value: bytes | None) -> OrderReserved:
     """The reservation in a message's value.
@@ -29,15 +34,20 @@ def decode_reservation(value: bytes | None) -> OrderReserved:
         raise Undecodable("order_no is no order number")
     if SKU.fullmatch(event.sku) is None:
         raise Undecodable("sku is no sku")
-    _check_printable("user_id", event.user_id, USER_ID_MAX)
-    _check_printable("request_id", event.request_id, REQUEST_ID_MAX)
+    if not _is_printable(event.user_id, USER_ID_MAX):
+        raise Undecodable(f"user_id is not 1 to {USER_ID_MAX} printable characters")
     if not 1 <= event.quantity <= PURCHASE_LIMIT_MAX:
         raise Undecodable(f"quantity is {event.quantity}, not 1 to {PURCHASE_LIMIT_MAX}")
+    remains = OrderReserved(
+        order_no=event.order_no, sku=event.sku, user_id=event.user_id, quantity=event.quantity
+    )
+    if not _is_printable(event.request_id, REQUEST_ID_MAX):
+        problem = f"request_id is not 1 to {REQUEST_ID_MAX} printable characters"
+        raise Undecodable(problem, remains)
     if not 0 <= event.epoch <= EPOCH_MAX:
-        raise Undecodable("epoch is negative")
+        raise Undecodable("epoch is negative", remains)
     return event
 
 
-def _check_printable(field: str, value: str, length_max: int) -> None:
-    if len(value) > length_max or PRINTABLE.fullmatch(value) is None:
-        raise Undecodable(f"{field} is not 1 to {length_max} printable characters")
+def _is_printable(value: str, length_max: int) -> bool:
+    return len(value) <= length_max and PRINTABLE.fullmatch(value) is not None

@@ -187,6 +187,22 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         await self._changed([change])
         return order_pb2.CancelOrderResponse(order=order_of(change.order))
 
+    async def RefundOrder(
+        self, request: order_pb2.RefundOrderRequest, _context: Context
+    ) -> order_pb2.RefundOrderResponse:
+        violations = Violations()
+        violations.order_no("order_no", request.order_no)
+        violations.printable("refund_id", request.refund_id, 64)
+        violations.check()
+        try:
+            change = await self._orders.refund(
+                request.order_no, refund_id=request.refund_id, restock=request.restock
+            )
+        except OrderNotFound as error:
+            raise self._not_found(request.order_no) from error
+        await self._changed([change])
+        return order_pb2.RefundOrderResponse(order=order_of(change.order))
+
     async def CancelExpired(
         self, request: order_pb2.CancelExpiredRequest, _context: Context
     ) -> order_pb2.CancelExpiredResponse:
@@ -199,7 +215,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
                 response.pending.add(
                     order_no=order["order_no"], expire_time=timestamp(order["expires_at"])
                 )
-            elif order["status"] in {"cancelled", "rejected"} and order["restored_at"] is None:
+            elif order["returned"] and order["restored_at"] is None:
                 response.unrestored.add(
                     order_no=order["order_no"],
                     sku=order["sku"],

@@ -1,5 +1,9 @@
 """Settings of the order stage."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from seckill.settings import (
     Count,
     KafkaSettings,
@@ -25,6 +29,12 @@ class OrderSettings(ProcessSettings, RedisSettings, KafkaSettings, PostgresSetti
     order_consumer_group: str = "order_svc"
     # Reservations written in one transaction: it holds the sale's lock, so it must stay short.
     order_batch_max: Count = 1_000
+    # Reservations read in a second by this replica; 0 does not limit. For a database that others
+    # need, too: what waits stays in Kafka.
+    order_rate_max_per_s: Annotated[int, Field(ge=0)] = 0
+    # Messages of one batch that the database may refuse, each moved to the dead letters. Where it
+    # refuses more, the fault is not in the messages: the batch is repeated until it is healed.
+    order_refused_max: Count = 10
     # How long a poll waits for the first message.
     order_poll_timeout_s: Seconds = 0.5
     # Pause after a store was found away; doubles up to the second.
@@ -36,10 +46,24 @@ class OrderSettings(ProcessSettings, RedisSettings, KafkaSettings, PostgresSetti
     # A client that has fallen behind and read nothing for so long is made anew.
     order_stall_timeout_s: Seconds = 30.0
 
+    # Where subscribers learn what became of orders.
+    order_events_topic: str = "seckill.order-events.v1"
+    # Events sent in one transaction, and how often the outbox is looked at once it is empty.
+    order_events_batch_max: Count = 500
+    order_events_interval_s: Seconds = 0.2
+    # How long Kafka may take for a batch of events: the transaction that holds them is open, and
+    # the database ends it after postgres_timeout_s.
+    order_events_timeout_s: Seconds = 3.0
+
     # How long the projection keeps an order. A pending one is kept for less: should the write
     # that follows a payment be lost, polling reads the database again after this time.
     order_projection_ttl_s: Seconds = 3_600.0
     order_projection_pending_ttl_s: Seconds = 60.0
+
+    # Longest wait for the consumers before a sale is rebuilt or compared.
+    order_await_timeout_s: Seconds = 30.0
+    # How often the database is asked whether it keeps what it acknowledges.
+    order_configuration_interval_s: Seconds = 30.0
 
     # A number unknown to the database and younger than this may still be on its way.
     order_arrival_max_s: Seconds = 30.0

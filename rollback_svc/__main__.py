@@ -4,6 +4,8 @@ import random
 
 import structlog
 
+from rollback_svc.books import Books
+from rollback_svc.reconciler import Reconciler
 from rollback_svc.service import RollbackService
 from rollback_svc.settings import RollbackSettings
 from rollback_svc.stages import InventoryStage, OrderStage
@@ -44,9 +46,21 @@ async def serve(settings: RollbackSettings, process: Process) -> None:
         clock=clock,
         rng=random.Random(),  # noqa: S311 - jitter
     )
-    service = RollbackService(sweeper=sweeper, delay=delay, clock=clock)
+    reconciler = Reconciler(
+        Books(
+            to_orders=to_orders,
+            to_inventory=to_inventory,
+            holds_max=settings.rollback_reconcile_holds_max,
+        ),
+        settings=settings,
+        clock=clock,
+    )
+    service = RollbackService(
+        sweeper=sweeper, reconciler=reconciler, delay=delay, clock=clock, settings=settings
+    )
     health = Health([SERVICE])
     await process.spawn("sweeper", sweeper.run())
+    await process.spawn("reconciler", reconciler.run())
     port = await process.enter(
         serving(
             settings.rollback_listen,

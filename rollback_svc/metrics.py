@@ -2,6 +2,8 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from seckill.v1 import rollback_pb2
+
 rounds = Counter("seckill_rollback_rounds_total", "Rounds ended, by result.", ["result"])
 round_seconds = Histogram(
     "seckill_rollback_round_seconds",
@@ -42,3 +44,29 @@ for _result in RESULTS:
     rounds.labels(_result)
 for _step in STEPS:
     failures.labels(_step)
+
+# What the reconciler has seen when it last compared each sale, repaired or not.
+drift_units = Gauge(
+    "seckill_reconcile_drift_units",
+    "Units that Redis has on sale beyond what there is (too_many), or withholds (too_few).",
+    ["direction"],
+)
+findings = Gauge(
+    "seckill_reconcile_findings", "Orders about which Redis and the database differ.", ["kind"]
+)
+reconciled_sales = Counter(
+    "seckill_reconcile_sales_total", "Sales compared by themselves, by result.", ["result"]
+)
+repairs = Counter("seckill_reconcile_repairs_total", "Findings repaired on command.")
+
+FINDING_KINDS = {
+    rollback_pb2.RECONCILE_FINDING_KIND_ORDER_MISSING: "order_missing",
+    rollback_pb2.RECONCILE_FINDING_KIND_HOLD_MISSING: "hold_missing",
+    rollback_pb2.RECONCILE_FINDING_KIND_HOLD_ENDED: "hold_ended",
+}
+for _kind in FINDING_KINDS.values():
+    findings.labels(_kind)
+for _direction in ("too_many", "too_few"):
+    drift_units.labels(_direction)
+for _result in ("compared", "skipped"):
+    reconciled_sales.labels(_result)

@@ -4,11 +4,14 @@ from typing import Any
 
 import grpc
 
+from rollback_svc.reconciler import Reconciler
+from rollback_svc.settings import RollbackSettings
 from rollback_svc.sweeper import Sweeper
 from seckill.clock import Clock
 from seckill.delay import DelaySet
-from seckill.errors import NotImplementedYet
+from seckill.server import time_left_s
 from seckill.v1 import rollback_pb2, rollback_pb2_grpc
+from seckill.validation import Violations
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -16,8 +19,18 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class RollbackService(rollback_pb2_grpc.RollbackServiceServicer):
     """Serves the contract in rollback.proto."""
 
-    def __init__(self, *, sweeper: Sweeper, delay: DelaySet, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        sweeper: Sweeper,
+        reconciler: Reconciler,
+        delay: DelaySet,
+        clock: Clock,
+        settings: RollbackSettings,
+    ) -> None:
         self._sweeper = sweeper
+        self._reconciler = reconciler
+        self._reconcile_timeout_s = settings.rollback_reconcile_timeout_s
         self._delay = delay
         self._clock = clock
 
@@ -39,9 +52,19 @@ class RollbackService(rollback_pb2_grpc.RollbackServiceServicer):
     async def Reconcile(
         self, request: rollback_pb2.ReconcileRequest, context: Context
     ) -> rollback_pb2.ReconcileResponse:
-        """Not served by this release."""
-        del request, context
-        raise NotImplementedYet
+        """Compare one sale now, and repair as far as the request says."""
+        violations = Violations()
+        violations.sku("sku", request.sku)
+        if request.repair_restock and not request.repair:
+            violations.add("repair_restock", "needs repair")
+        violations.check()
+        report = await self._reconciler.reconcile(
+            request.sku,
+            timeout_s=time_left_s(context, self._reconcile_timeout_s),
+            repair=request.repair,
+            restock=request.repair_restock,
+        )
+        return report.to_response()
 
     async def GetStatus(
         self, request: rollback_pb2.GetStatusRequest, context: Context

@@ -26,6 +26,15 @@ class RollbackSettings(ProcessSettings, RedisSettings):
     rollback_pages_max: Count = 20
     # A call of another stage that takes longer has failed; its effect is unknown.
     rollback_call_timeout_s: Seconds = 5.0
+    # How often all sales are compared with the database, without repairing.
+    rollback_reconcile_interval_s: Seconds = 60.0
+    # How long one comparison may take, the wait for the consumers included.
+    rollback_reconcile_timeout_s: Seconds = 30.0
+    # Holds and orders younger than this may be on their way and are not compared.
+    rollback_reconcile_age_min_s: Seconds = 10.0
+    # Holds of a sale kept in memory for a comparison, about 500 bytes each; larger sales are not
+    # compared.
+    rollback_reconcile_holds_max: Count = 200_000
     # Longest pause after rounds that failed; the pause doubles with each.
     rollback_backoff_max_s: Seconds = 10.0
     # Entries of the delay set that cannot be settled now are looked at again after this time.

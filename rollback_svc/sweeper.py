@@ -19,6 +19,7 @@ import structlog
 from rollback_svc import metrics
 from rollback_svc.settings import RollbackSettings
 from rollback_svc.stages import InventoryStage, OrderStage, SaleRefused
+from seckill import failpoints
 from seckill.clock import Clock
 from seckill.delay import DelaySet
 from seckill.errors import SeckillError
@@ -193,6 +194,7 @@ class Sweeper:
             return
         with _step("cancel_expired"):
             answer = await self._orders.cancel_expired(order_nos)
+        await failpoints.reach("rollback.after_cancel")
         restored = set(await self._restore(answer.unrestored, result))
         pending = {order.order_no for order in answer.pending}
         refused = {order.order_no for order in answer.unrestored} - restored
@@ -229,8 +231,10 @@ class Sweeper:
                 # Also where 0 units came back: then somebody else has released them.
                 restored += [order.order_no for order in group]
         if restored:
+            await failpoints.reach("rollback.after_release")
             with _step("mark_restored"):
                 await self._orders.mark_restored(restored)
+            await failpoints.reach("rollback.after_mark")
         return restored
 
     def _is_old(self, order_no: str, *, now_s: float) -> bool:

@@ -195,6 +195,14 @@ class DependencyUnavailable(SeckillError):
     retry_after_s = 1.0
 
 
+class PipelineBusy(SeckillError):
+    """Reservations are still on their way to the database."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = errors_pb2.ERROR_REASON_PIPELINE_BUSY
+    retry_after_s = 2.0
+
+
 class OutcomeUnknown(SeckillError):
     """The reply was lost on the way; ask again with the same request_id."""
 

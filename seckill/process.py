@@ -23,6 +23,9 @@ HEALTH_INTERVAL_S = 1.0
 HEALTH_TIMEOUT_S = 1.0
 # A store may miss this many checks in a row before the stage says it is not ready.
 HEALTH_MISSES_MAX = 3
+# A background task may finish what it is doing; after this it is cancelled again.
+CANCELLATION_PATIENCE_S = 7.0
+CANCELLATIONS_MAX = 3
 
 T = TypeVar("T")
 SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
@@ -52,8 +55,7 @@ class Process:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _end(task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self._ended.done():
@@ -75,6 +77,26 @@ class Process:
         async with self._running("health", _watch_health(health, checks)):
             await self._ended
         await health.set_ready(False)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for it; again where a library has swallowed the cancellation."""
+    for _ in range(CANCELLATIONS_MAX):
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=CANCELLATION_PATIENCE_S)
+        if done:
+            return
+        log.warning("background task does not end", task=task.get_name(), where=_where(task))
+
+
+def _where(task: asyncio.Task[None]) -> list[str]:
+    """What a task waits for: function and line of each coroutine, the innermost last."""
+    places: list[str] = []
+    waiting: Any = task.get_coro()
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        places.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+        waiting = waiting.cr_await
+    return places
 
 
 async def _watch_health(health: Health, checks: Mapping[str, HealthCheck]) -> None:

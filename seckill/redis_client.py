@@ -4,12 +4,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
-from redis.retry import Retry
 
 from seckill.errors import DependencyUnavailable, OutcomeUnknown
 from seckill.settings import RedisSettings
+
+# What redis-py raises when Redis fails it. The last is uvloop's: a write to a connection that the
+# other side has closed is no OSError there.
+REDIS_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
 
 
 @asynccontextmanager
@@ -24,7 +28,12 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator["redis.asyncio.Re
         socket_timeout=settings.redis_timeout_s,
         socket_connect_timeout=settings.redis_timeout_s,
         max_connections=settings.redis_connections_max,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(
+            NoBackoff(),
+            1,
+            # The stubs know of Redis' own errors only.
+            supported_errors=(redis.exceptions.ConnectionError, RuntimeError),  # type: ignore[arg-type]
+        ),
         health_check_interval=30,
     )
     try:
@@ -40,7 +49,7 @@ def redis_faults(*, effect_unknown: bool = False) -> Iterator[None]:
         yield
     except BusyLoadingError as error:
         raise DependencyUnavailable("redis is loading its data") from error
-    except (RedisError, OSError, TimeoutError) as error:
+    except REDIS_ERRORS as error:
         if effect_unknown:
             raise OutcomeUnknown("redis did not answer") from error
         raise DependencyUnavailable("redis does not answer") from error

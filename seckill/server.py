@@ -131,12 +131,35 @@ async def _abort(
     await context.abort(fault.code, str(fault), trailing_metadata=trailing_metadata(fault))
 
 
+class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]
+    """The library's servicer, whose watches can be ended: they never end by themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watching: set[asyncio.Task[None]] = set()
+
+    async def Watch(
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._watching.add(task)
+            task.add_done_callback(self._watching.discard)
+        await super().Watch(request, context)
+
+    def end_watches(self) -> None:
+        for task in self._watching:
+            task.cancel()
+
+
 class Health:
     """What grpc.health.v1 answers: readiness under "" and each service, liveness under "live"."""
 
     def __init__(self, services: Sequence[str]) -> None:
         """`services`: full names, e.g. "seckill.v1.OrderService"."""
-        self.servicer = health.aio.HealthServicer()
+        self.servicer = _HealthServicer()
         self._names = ("", *services)
         self.ready = False
 
@@ -197,5 +220,7 @@ async def serving(
         yield port
     finally:
         begun_s = time.monotonic()
+        # Else a client that watches our health would hold the drain up to its end.
+        health_state.servicer.end_watches()
         await server.stop(settings.drain_timeout_s)
         log.info("server drained", seconds=round(time.monotonic() - begun_s, 3))

@@ -9,6 +9,7 @@ import redis.asyncio
 from inventory_svc.keys import queue_key, stock_key, users_key
 from inventory_svc.sales import Sales, to_fields
 from inventory_svc.stock import Stock
+from inventory_svc.upkeep import StockUpkeep
 from seckill.clock import SystemClock
 from seckill.v1 import inventory_pb2, sale_pb2
 from seckill.v1.inventory_pb2 import ReserveItem
@@ -23,6 +24,7 @@ class StockKit:
     def __init__(self, url: str, *, backlog_max: int = 100_000) -> None:
         self.redis = redis.asyncio.Redis.from_url(url, max_connections=64)
         self.sales = Sales(self.redis)
+        self.upkeep = StockUpkeep(self.redis)
         self.stock = Stock(
             self.redis,
             clock=SystemClock(),
@@ -40,7 +42,7 @@ class StockKit:
         """Load a sale and answer its sku."""
         terms = terms or sale_terms()
         await self.sales.remember(terms.sku)
-        await self.stock.load(
+        await self.upkeep.load(
             terms.sku,
             to_fields(terms),
             epoch=epoch,

@@ -26,6 +26,7 @@ from tests.waiting import eventually
 
 SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
 TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 30.0
 # The shortest that a sale may have; orders expire while the test looks.
 PAYMENT_WINDOW_S = 1.0
 
@@ -58,7 +59,8 @@ async def running(
             yield
         finally:
             process.stop()
-            await task
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await task
 
 
 def free_address() -> str:

@@ -72,6 +72,9 @@ TOOLS = (
     Tool("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.4"),
     Tool("ghz", "github.com/bojand/ghz/cmd/ghz", "v0.93.0"),
     Tool("ghz-crowd", ".", "v0.93.0", module=ROOT / "bench" / "ghz" / "crowd"),
+    # Their version is that of this project: what they are built from is in the repository.
+    Tool("bench-load", ".", "own", module=ROOT / "bench" / "load"),
+    Tool("bench-rival", ".", "own", module=ROOT / "bench" / "baselines" / "rival"),
 )
 
 

@@ -21,6 +21,7 @@ from seckill.dev_issuer import DevIssuer, load_or_create
 REPOSITORY_ROOT = Path(__file__).parents[2]
 ORDERS_PARTITIONS = 12
 DEAD_LETTER_PARTITIONS = 1
+EVENTS_PARTITIONS = 4
 READY_TIMEOUT_S = 0.5
 # A service that dies more often within a minute has a defect that starting anew does not heal.
 RESTARTS_MAX = 10
@@ -168,7 +169,7 @@ def service_specs(
             cwd=REPOSITORY_ROOT,
             ready=_Ready(f"{LOOPBACK}:{ports[stage.name].grpc}", stage.service),
             address=f"{LOOPBACK}:{ports[stage.name].grpc}",
-            stop_timeout_s=15.0,
+            stop_timeout_s=30.0,
             restarts_max=RESTARTS_MAX,
         )
         for stage in STAGES
@@ -215,6 +216,7 @@ async def _prepare(stores: Stores) -> None:
         {
             "seckill.orders.v1": ORDERS_PARTITIONS,
             "seckill.orders.v1.dlq": DEAD_LETTER_PARTITIONS,
+            "seckill.order-events.v1": EVENTS_PARTITIONS,
         },
     )
     await migrate(stores.postgres_dsn)

@@ -23,6 +23,9 @@ recorded AS (
     INSERT INTO stock_ledger (sku, order_no, kind, quantity)
     SELECT sku, order_no, 'cancelled', quantity FROM cancelled
 ),
+announced AS (
+    INSERT INTO order_events (order_no, kind) SELECT order_no, 'cancelled' FROM cancelled
+),
 returned AS (
     INSERT INTO restore_outbox (order_no, sku, user_id, quantity)
     SELECT order_no, sku, user_id, quantity FROM cancelled

@@ -7,6 +7,8 @@ SELECT s.total AS total_units,
        coalesce(sum(o.quantity) FILTER (WHERE o.status = 'cancelled'), 0) AS cancelled_units,
        coalesce(sum(o.quantity) FILTER (WHERE o.status = 'rejected'), 0) AS rejected_units,
        coalesce(sum(o.quantity) FILTER (WHERE o.status = 'refunded'), 0) AS refunded_units,
+       coalesce(sum(o.quantity) FILTER (WHERE o.status = 'refunded' AND NOT o.returned), 0)
+           AS written_off_units,
        coalesce(sum(o.quantity) FILTER (WHERE o.restored_at IS NOT NULL), 0) AS restored_units
 FROM sales s LEFT JOIN order_details o USING (sku)
 WHERE s.sku = $1

@@ -8,6 +8,9 @@ WITH paid AS (
     WHERE order_no = $1 AND status = 'pending' AND expires_at > now()
       AND amount_minor = $3 AND currency = $4 AND ($5 = '' OR user_id = $5)
     RETURNING order_no, sku, quantity
+),
+announced AS (
+    INSERT INTO order_events (order_no, kind) SELECT order_no, 'paid' FROM paid
 )
 INSERT INTO stock_ledger (sku, order_no, kind, quantity)
 SELECT sku, order_no, 'paid', quantity FROM paid

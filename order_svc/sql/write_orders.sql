@@ -1,4 +1,4 @@
--- Write orders, their ledger rows and what of their units must go back.
+-- Write orders, their ledger rows and events, and what of their units must go back.
 --   $1 text[] order numbers  $2 text[] skus       $3 text[] buyers
 --   $4 text[] request ids    $5 int[] quantities  $6 bigint[] epochs
 --   $7 text[] reasons to reject, null for a pending order
@@ -25,6 +25,10 @@ recorded AS (
     INSERT INTO stock_ledger (sku, order_no, kind, quantity)
     SELECT sku, order_no, CASE status WHEN 'pending' THEN 'reserved' ELSE 'rejected' END, quantity
     FROM written
+),
+announced AS (
+    INSERT INTO order_events (order_no, kind)
+    SELECT order_no, CASE status WHEN 'pending' THEN 'created' ELSE 'rejected' END FROM written
 ),
 returned AS (
     INSERT INTO restore_outbox (order_no, sku, user_id, quantity)

@@ -6,7 +6,7 @@ import grpc
 import typer
 
 from deploy.local import StackError
-from seckill.cli import bench, orders, sales, stack, tokens
+from seckill.cli import audit, bench, dead_letters, orders, reconcile, sales, stack, tokens
 from seckill.cli.mesh import fail_with_status
 from seckill.demo import command as demo
 
@@ -20,8 +20,11 @@ app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("demo")(demo.demo)
 app.command("token")(tokens.token)
+app.command("audit")(audit.audit)
+app.command("reconcile")(reconcile.reconcile)
 app.add_typer(sales.app, name="sale")
 app.add_typer(orders.app, name="order")
+app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(bench.app, name="bench")
 
 

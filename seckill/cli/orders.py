@@ -1,4 +1,4 @@
-"""`seckill order …`: show, list, pay and cancel orders, as an operator."""
+"""`seckill order …`: show, list, pay, cancel and refund orders, as an operator."""
 
 import uuid
 from typing import Annotated
@@ -79,6 +79,26 @@ def cancel(order_no: NumberArgument, order: OrderOption = "") -> None:
     with channel_to("order", order) as channel:
         answer = order_pb2_grpc.OrderServiceStub(channel).CancelOrder(
             order_pb2.CancelOrderRequest(order_no=order_no), timeout=CALL_TIMEOUT_S
+        )
+    console.print(_table([answer.order]))
+
+
+@app.command()
+def refund(
+    order_no: NumberArgument,
+    restock: Annotated[
+        bool, typer.Option("--restock/--write-off", help="Put its units back on sale, or not.")
+    ],
+    refund_id: Annotated[str, typer.Option(help="Names the refund.", show_default="new")] = "",
+    order: OrderOption = "",
+) -> None:
+    """Note that a paid order was paid back."""
+    with channel_to("order", order) as channel:
+        answer = order_pb2_grpc.OrderServiceStub(channel).RefundOrder(
+            order_pb2.RefundOrderRequest(
+                order_no=order_no, refund_id=refund_id or str(uuid.uuid4()), restock=restock
+            ),
+            timeout=CALL_TIMEOUT_S,
         )
     console.print(_table([answer.order]))
 

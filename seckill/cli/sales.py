@@ -1,4 +1,4 @@
-"""`seckill sale …`: create, list, show, pause and reopen sales."""
+"""`seckill sale …`: create, list, show, pause, reopen and rebuild sales."""
 
 from typing import Annotated
 
@@ -14,6 +14,8 @@ from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 app = typer.Typer(help="Create and operate sales.", no_args_is_help=True)
 console = display.console()
 PAGE_SIZE = 1000
+# A rebuild waits for the consumers.
+REBUILD_TIMEOUT_S = 90.0
 
 SkuArgument = Annotated[str, typer.Argument(help="Sku of the sale.")]
 
@@ -87,6 +89,16 @@ def pause(sku: SkuArgument, inventory: InventoryOption = "") -> None:
 def reopen(sku: SkuArgument, inventory: InventoryOption = "") -> None:
     """Sell again after a pause."""
     _set_state(sku, sale_pb2.SALE_STATE_OPEN, inventory)
+
+
+@app.command()
+def rebuild(sku: SkuArgument, inventory: InventoryOption = "") -> None:
+    """Load a sale that Redis has lost anew, from the database."""
+    with channel_to("inventory", inventory) as channel:
+        answer = inventory_pb2_grpc.InventoryServiceStub(channel).RebuildSale(
+            inventory_pb2.RebuildSaleRequest(sku=sku), timeout=REBUILD_TIMEOUT_S
+        )
+    console.print(_table([answer.sale]))
 
 
 def _set_state(sku: str, state: "sale_pb2.SaleState.ValueType", inventory: str) -> None:

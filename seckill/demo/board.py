@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Mapping
 
 from rich.columns import Columns
 from rich.live import Live
@@ -10,19 +11,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from deploy.local import Stores
-from seckill.demo.crowd import Crowd
-from seckill.demo.scenario import Scenario
+from seckill.demo.scenario import Answer, Scenario
 from seckill.demo.verdict import Books, read_books
 
 REFRESH_S = 0.5
 
 
-def render(scenario: Scenario, crowd: Crowd, books: Books | None) -> Columns:
+def render(scenario: Scenario, counts: Mapping[Answer, int], books: Books | None) -> Columns:
     """One picture of the sale."""
     attempts = Table.grid(padding=(0, 2))
-    for answer, count in sorted(crowd.tally.by_answer.items()):
-        attempts.add_row(answer.value.replace("_", " "), f"[bold]{count:,}")
-    attempts.add_row("all attempts", f"[bold]{crowd.tally.attempts:,}")
+    for answer, count in counts.items():
+        if count:
+            attempts.add_row(answer.value.replace("_", " "), f"[bold]{count:,}")
+    attempts.add_row("all attempts", f"[bold]{sum(counts.values()):,}")
     stock = Table.grid(padding=(0, 2))
     remaining = books.remaining if books else scenario.stock
     stock.add_row("left", f"[bold]{remaining:,}[/] of {scenario.stock:,}")
@@ -41,12 +42,19 @@ def render(scenario: Scenario, crowd: Crowd, books: Books | None) -> Columns:
     )
 
 
-async def watch(live: Live, *, stores: Stores, sku: str, scenario: Scenario, crowd: Crowd) -> None:
-    """Keep the picture true until cancelled."""
+async def watch(
+    live: Live,
+    *,
+    stores: Stores,
+    sku: str,
+    scenario: Scenario,
+    counts: Callable[[], Mapping[Answer, int]],
+) -> None:
+    """Keep the picture true until cancelled; `counts` tells the attempts by answer so far."""
     while True:
         try:
             books = await read_books(stores, sku)
         except OSError:  # a store that is being restarted: show the last counts
             books = None
-        live.update(render(scenario, crowd, books))
+        live.update(render(scenario, counts(), books))
         await asyncio.sleep(REFRESH_S)

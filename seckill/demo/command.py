@@ -23,8 +23,9 @@ from seckill.cli.stack import SERVICES
 from seckill.cli.terms import moment
 from seckill.demo import board, report
 from seckill.demo.crowd import Crowd, connect
-from seckill.demo.scenario import Buyer, Scenario, draw_arrivals
+from seckill.demo.scenario import Answer, Buyer, Scenario, Tally, draw_arrivals
 from seckill.demo.verdict import judge, settle
+from seckill.demo.wave import LiveCounts, arrive, worker_count
 from seckill.dev_issuer import load_or_create
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 
@@ -114,29 +115,51 @@ async def _play(scenario: Scenario, state: StackState, *, begun_s: float) -> dic
         )
         for number, (arrives_s, twice) in enumerate(draw_arrivals(scenario))
     ]
-    async with connect(addresses["gateway"]) as stubs:
-        crowd = Crowd(stubs, scenario=scenario, sku=sku, price=PRICE, buyers=crowd_of)
-        with Live(console=console, transient=True, refresh_per_second=4) as live:
-            picture = asyncio.create_task(
-                board.watch(live, stores=state.stores, sku=sku, scenario=scenario, crowd=crowd)
+    workers = worker_count()
+    counts = LiveCounts(workers)
+    late = Tally()
+
+    def told() -> dict[Answer, int]:
+        return {
+            answer: count + late.by_answer[answer] for answer, count in counts.by_answer().items()
+        }
+
+    with Live(console=console, transient=True, refresh_per_second=4) as live:
+        picture = asyncio.create_task(
+            board.watch(live, stores=state.stores, sku=sku, scenario=scenario, counts=told)
+        )
+        try:
+            wave = await arrive(
+                gateway=addresses["gateway"],
+                scenario=scenario,
+                sku=sku,
+                price=PRICE,
+                buyers=crowd_of,
+                live=counts,
+                workers=workers,
             )
-            try:
-                arrival_s = await crowd.arrive()
+            late.paid = wave.tally.paid
+            async with connect(addresses["gateway"]) as stubs:
+                crowd = Crowd(
+                    stubs, scenario=scenario, sku=sku, price=PRICE, buyers=wave.buyers, tally=late
+                )
                 await crowd.wait_for_units(
                     until_paid=min(scenario.stock, scenario.buyers),
                     timeout_s=scenario.payment_window_s + LATE_BUYERS_EXTRA_S,
                 )
                 await crowd.knock_again(KNOCKERS)
-                books = await settle(state.stores, sku, timeout_s=SETTLE_TIMEOUT_S)
-            finally:
-                picture.cancel()
-                await asyncio.gather(picture, return_exceptions=True)
+            books = await settle(state.stores, sku, timeout_s=SETTLE_TIMEOUT_S)
+        finally:
+            picture.cancel()
+            await asyncio.gather(picture, return_exceptions=True)
+    late.paid -= wave.tally.paid
+    wave.tally.add(late)
     return report.summarize(
         scenario,
-        tally=crowd.tally,
+        tally=wave.tally,
         books=books,
-        verdict=judge(books, stock=scenario.stock, buyers=crowd_of),
-        arrival_s=arrival_s,
+        verdict=judge(books, stock=scenario.stock, buyers=wave.buyers),
+        arrival_s=wave.seconds,
         seconds=time.monotonic() - begun_s,
         components=state.components,
     )

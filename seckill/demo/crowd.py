@@ -74,17 +74,19 @@ class Crowd:
         sku: str,
         price: sale_pb2.Money,
         buyers: Sequence[Buyer],
+        tally: Tally | None = None,
     ) -> None:
+        """`tally`: what was counted of these buyers before; those refused wait for units."""
         self._stubs = itertools.cycle(stubs)
         self._scenario = scenario
         self._sku = sku
         self._price = price
         self.buyers = buyers
-        self.tally = Tally()
+        self.tally = tally or Tally()
         self._winners = 0
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
         # Refused buyers who wait for units that come back, first come first.
-        self._waiting: deque[Buyer] = deque()
+        self._waiting = deque(buyer for buyer in buyers if buyer.answer is Answer.SOLD_OUT)
 
     async def arrive(self) -> float:
         """Let everybody arrive and press; returns how many seconds that took."""

@@ -78,6 +78,14 @@ class Tally:
         self.by_answer[answer] += 1
         self.latencies_s.append(latency_s)
 
+    def add(self, other: "Tally") -> None:
+        """Count what another has counted, too."""
+        self.attempts += other.attempts
+        self.by_answer += other.by_answer
+        self.errors += other.errors
+        self.latencies_s += other.latencies_s
+        self.paid += other.paid
+
     def latency_ms(self, quantile: float) -> float:
         """A quantile of the latencies in milliseconds; 0 before the first attempt."""
         if not self.latencies_s:

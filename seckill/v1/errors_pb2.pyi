@@ -74,6 +74,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a defect of this mesh; the log of the stage has it under the same request id."""
     ERROR_REASON_KILL_SWITCH: _ErrorReason.ValueType  # 23
     """FAILED_PRECONDITION: all sales are halted by the kill switch."""
+    ERROR_REASON_PIPELINE_BUSY: _ErrorReason.ValueType  # 24
+    """UNAVAILABLE: reservations are still on their way to the database, or the sale changes too
+    quickly to be compared; RetryInfo says when to come back.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name without its ERROR_REASON_ prefix stands in ErrorInfo.reason, with
@@ -132,4 +136,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
 """INTERNAL: a defect of this mesh; the log of the stage has it under the same request id."""
 ERROR_REASON_KILL_SWITCH: ErrorReason.ValueType  # 23
 """FAILED_PRECONDITION: all sales are halted by the kill switch."""
+ERROR_REASON_PIPELINE_BUSY: ErrorReason.ValueType  # 24
+"""UNAVAILABLE: reservations are still on their way to the database, or the sale changes too
+quickly to be compared; RetryInfo says when to come back.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

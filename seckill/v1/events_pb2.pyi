@@ -6,6 +6,9 @@ Payloads on Kafka. CloudEvents attributes travel as headers."""
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from seckill.v1 import order_pb2 as _order_pb2
+from seckill.v1 import sale_pb2 as _sale_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,6 +19,84 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _OrderEventType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderEventType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_EVENT_TYPE_UNSPECIFIED: _OrderEventType.ValueType  # 0
+    """Never sent."""
+    ORDER_EVENT_TYPE_CREATED: _OrderEventType.ValueType  # 1
+    """A reservation became an order; payment is awaited."""
+    ORDER_EVENT_TYPE_REJECTED: _OrderEventType.ValueType  # 2
+    """A reservation was refused by the database; its units return."""
+    ORDER_EVENT_TYPE_PAID: _OrderEventType.ValueType  # 3
+    """It was paid."""
+    ORDER_EVENT_TYPE_CANCELLED: _OrderEventType.ValueType  # 4
+    """It was given up, or not paid in time; its units return."""
+    ORDER_EVENT_TYPE_REFUNDED: _OrderEventType.ValueType  # 5
+    """It was paid back."""
+    ORDER_EVENT_TYPE_PAYMENT_TOO_LATE: _OrderEventType.ValueType  # 6
+    """A payment arrived for an order that could no longer be paid: pay late_payment back."""
+
+class OrderEventType(_OrderEventType, metaclass=_OrderEventTypeEnumTypeWrapper):
+    """What happened to an order. ce_type is "seckill.order." and the name in lower case without the
+    prefix, then ".v1".
+    """
+
+ORDER_EVENT_TYPE_UNSPECIFIED: OrderEventType.ValueType  # 0
+"""Never sent."""
+ORDER_EVENT_TYPE_CREATED: OrderEventType.ValueType  # 1
+"""A reservation became an order; payment is awaited."""
+ORDER_EVENT_TYPE_REJECTED: OrderEventType.ValueType  # 2
+"""A reservation was refused by the database; its units return."""
+ORDER_EVENT_TYPE_PAID: OrderEventType.ValueType  # 3
+"""It was paid."""
+ORDER_EVENT_TYPE_CANCELLED: OrderEventType.ValueType  # 4
+"""It was given up, or not paid in time; its units return."""
+ORDER_EVENT_TYPE_REFUNDED: OrderEventType.ValueType  # 5
+"""It was paid back."""
+ORDER_EVENT_TYPE_PAYMENT_TOO_LATE: OrderEventType.ValueType  # 6
+"""A payment arrived for an order that could no longer be paid: pay late_payment back."""
+Global___OrderEventType: _TypeAlias = OrderEventType  # noqa: Y015
+
+class _OrderEndReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderEndReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_END_REASON_UNSPECIFIED: _OrderEndReason.ValueType  # 0
+    """It was neither."""
+    ORDER_END_REASON_EXPIRED: _OrderEndReason.ValueType  # 1
+    """Cancelled: not paid in time."""
+    ORDER_END_REASON_BUYER: _OrderEndReason.ValueType  # 2
+    """Cancelled: given up by its buyer, or by an operator."""
+    ORDER_END_REASON_NO_STOCK: _OrderEndReason.ValueType  # 3
+    """Rejected: no unit was left."""
+    ORDER_END_REASON_DUPLICATE: _OrderEndReason.ValueType  # 4
+    """Rejected: the buyer has another order."""
+    ORDER_END_REASON_INVALID: _OrderEndReason.ValueType  # 5
+    """Rejected: the reservation could not be written."""
+
+class OrderEndReason(_OrderEndReason, metaclass=_OrderEndReasonEnumTypeWrapper):
+    """Why an order was cancelled or rejected."""
+
+ORDER_END_REASON_UNSPECIFIED: OrderEndReason.ValueType  # 0
+"""It was neither."""
+ORDER_END_REASON_EXPIRED: OrderEndReason.ValueType  # 1
+"""Cancelled: not paid in time."""
+ORDER_END_REASON_BUYER: OrderEndReason.ValueType  # 2
+"""Cancelled: given up by its buyer, or by an operator."""
+ORDER_END_REASON_NO_STOCK: OrderEndReason.ValueType  # 3
+"""Rejected: no unit was left."""
+ORDER_END_REASON_DUPLICATE: OrderEndReason.ValueType  # 4
+"""Rejected: the buyer has another order."""
+ORDER_END_REASON_INVALID: OrderEndReason.ValueType  # 5
+"""Rejected: the reservation could not be written."""
+Global___OrderEndReason: _TypeAlias = OrderEndReason  # noqa: Y015
 
 @_typing.final
 class OrderReserved(_message.Message):
@@ -66,3 +147,84 @@ class OrderReserved(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderReserved: _TypeAlias = OrderReserved  # noqa: Y015
+
+@_typing.final
+class OrderEvent(_message.Message):
+    """Topic seckill.order-events.v1: an order has changed. Delivered at least once; ce_id is its
+    identity. Keyed by order_no. Where several replicas relay, an event may overtake an earlier one
+    of the same order: sequence tells.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
+    LATE_PAYMENT_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Higher for a later event of the same order; gaps mean nothing."""
+    type: Global___OrderEventType.ValueType
+    """What happened."""
+    end_reason: Global___OrderEndReason.ValueType
+    """With CANCELLED and REJECTED, and with PAYMENT_TOO_LATE where the order had ended; else
+    unspecified.
+    """
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the database's clock."""
+
+    @_builtins.property
+    def order(self) -> _order_pb2.Order:
+        """The order as this event left it; restore_time is never set."""
+
+    @_builtins.property
+    def late_payment(self) -> Global___LatePayment:
+        """With PAYMENT_TOO_LATE; else unset."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        type: Global___OrderEventType.ValueType = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        order: _order_pb2.Order | None = ...,
+        end_reason: Global___OrderEndReason.ValueType = ...,
+        late_payment: Global___LatePayment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "late_payment", b"late_payment", "order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_reason", b"end_reason", "event_time", b"event_time", "late_payment", b"late_payment", "order", b"order", "sequence", b"sequence", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderEvent: _TypeAlias = OrderEvent  # noqa: Y015
+
+@_typing.final
+class LatePayment(_message.Message):
+    """A payment to be paid back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """The payment's id."""
+    @_builtins.property
+    def amount(self) -> _sale_pb2.Money:
+        """What was paid."""
+
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+        amount: _sale_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "payment_id", b"payment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatePayment: _TypeAlias = LatePayment  # noqa: Y015

@@ -592,22 +592,281 @@ class WatchSalesResponse(_message.Message):
 
     SALES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     """True on the first message of a stream: it has all sales, others are gone."""
     @_builtins.property
     def sales(self) -> _containers.RepeatedCompositeFieldContainer[_sale_pb2.Sale]:
         """Whole snapshots: the receiver replaces what it knew of these skus."""
 
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___SaleHolders]:
+        """For sales that sell nothing at this moment: who holds units of them, or did. Whoever is not
+        named would be refused. Sent with or after the sale it belongs to; none for a sale that sells,
+        and none where there are too many holders to send.
+        """
+
     def __init__(
         self,
         *,
         sales: _abc.Iterable[_sale_pb2.Sale] | None = ...,
         complete: _builtins.bool = ...,
+        holders: _abc.Iterable[Global___SaleHolders] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "sales", b"sales"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "holders", b"holders", "sales", b"sales"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchSalesResponse: _TypeAlias = WatchSalesResponse  # noqa: Y015
+
+@_typing.final
+class SaleHolders(_message.Message):
+    """The holders of one sale that sells nothing at this moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale."""
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Everybody with a hold, live or released; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        user_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaleHolders: _TypeAlias = SaleHolders  # noqa: Y015
+
+@_typing.final
+class ListHoldsRequest(_message.Message):
+    """Whose holds to tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; must be loaded."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsRequest: _TypeAlias = ListHoldsRequest  # noqa: Y015
+
+@_typing.final
+class ListHoldsResponse(_message.Message):
+    """A part of the holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """In all messages but the last, in no order; a buyer may come twice."""
+
+    @_builtins.property
+    def summary(self) -> Global___HoldsSummary:
+        """In the last message only."""
+
+    def __init__(
+        self,
+        *,
+        holds: _abc.Iterable[Global___Hold] | None = ...,
+        summary: Global___HoldsSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsResponse: _TypeAlias = ListHoldsResponse  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """What a buyer holds, or held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_NO_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    order_no: _builtins.str
+    """The order's number, 26 characters."""
+    user_id: _builtins.str
+    """The buyer."""
+    request_id: _builtins.str
+    """The attempt it came from."""
+    quantity: _builtins.int
+    """Units, at least 1."""
+    released: _builtins.bool
+    """True where the units were given back; the hold stays to answer its attempt again."""
+    def __init__(
+        self,
+        *,
+        order_no: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        released: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_no", b"order_no", "quantity", b"quantity", "released", b"released", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
+class HoldsSummary(_message.Message):
+    """The sale at the moment its holds were read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSISTENT_FIELD_NUMBER: _builtins.int
+    REMAINING_UNITS_FIELD_NUMBER: _builtins.int
+    TOTAL_UNITS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REPAIRS_FIELD_NUMBER: _builtins.int
+    OUTBOX_ENTRIES_FIELD_NUMBER: _builtins.int
+    OUTBOX_OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    consistent: _builtins.bool
+    """True where nothing changed while the holds were read; false: ask again."""
+    remaining_units: _builtins.int
+    """Units nobody holds, as the counter has it; negative where more is held than there is."""
+    total_units: _builtins.int
+    """Units for sale."""
+    epoch: _builtins.int
+    """Epoch the sale is loaded under."""
+    repairs: _builtins.int
+    """Repairs made since then."""
+    outbox_entries: _builtins.int
+    """Reservations that Kafka does not have yet."""
+    @_builtins.property
+    def outbox_oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the oldest of them was made, by the clock of Redis; unset where there is none."""
+
+    def __init__(
+        self,
+        *,
+        consistent: _builtins.bool = ...,
+        remaining_units: _builtins.int = ...,
+        total_units: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        repairs: _builtins.int = ...,
+        outbox_entries: _builtins.int = ...,
+        outbox_oldest_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outbox_oldest_time", b"outbox_oldest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistent", b"consistent", "epoch", b"epoch", "outbox_entries", b"outbox_entries", "outbox_oldest_time", b"outbox_oldest_time", "remaining_units", b"remaining_units", "repairs", b"repairs", "total_units", b"total_units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldsSummary: _TypeAlias = HoldsSummary  # noqa: Y015
+
+@_typing.final
+class RepairHoldsRequest(_message.Message):
+    """What to bring into line; at most 1,024 holds in all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REPAIRS_FIELD_NUMBER: _builtins.int
+    SURPLUS_UNITS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    UNSENT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    RESTOCK_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; must be loaded."""
+    epoch: _builtins.int
+    """Epoch of the ListHolds that this is based on."""
+    repairs: _builtins.int
+    """Repairs of the ListHolds that this is based on."""
+    surplus_units: _builtins.int
+    """remaining_units plus the units of all live holds, less total_units, of that ListHolds."""
+    restock: _builtins.bool
+    """True lets the counter go up too; false only down."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """Holds to write, where the buyer has no live one."""
+
+    @_builtins.property
+    def unsent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """Live holds to send to Kafka once more, as long as they stand."""
+
+    @_builtins.property
+    def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """Live holds to release, as long as they stand; needs restock."""
+
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        repairs: _builtins.int = ...,
+        surplus_units: _builtins.int = ...,
+        missing: _abc.Iterable[Global___Hold] | None = ...,
+        unsent: _abc.Iterable[Global___Hold] | None = ...,
+        ended: _abc.Iterable[Global___Hold] | None = ...,
+        restock: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "epoch", b"epoch", "missing", b"missing", "repairs", b"repairs", "restock", b"restock", "sku", b"sku", "surplus_units", b"surplus_units", "unsent", b"unsent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairHoldsRequest: _TypeAlias = RepairHoldsRequest  # noqa: Y015
+
+@_typing.final
+class RepairHoldsResponse(_message.Message):
+    """What was brought into line."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_NOS_FIELD_NUMBER: _builtins.int
+    STOCK_CHANGE_UNITS_FIELD_NUMBER: _builtins.int
+    stock_change_units: _builtins.int
+    """What was added to the counter; negative where it went down."""
+    @_builtins.property
+    def order_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Orders whose holds were written, sent or released."""
+
+    def __init__(
+        self,
+        *,
+        order_nos: _abc.Iterable[_builtins.str] | None = ...,
+        stock_change_units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_nos", b"order_nos", "stock_change_units", b"stock_change_units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairHoldsResponse: _TypeAlias = RepairHoldsResponse  # noqa: Y015

@@ -75,6 +75,16 @@ class InventoryServiceStub:
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleResponse.FromString,
                 _registered_method=True)
+        self.ListHolds = channel.unary_stream(
+                '/seckill.v1.InventoryService/ListHolds',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsResponse.FromString,
+                _registered_method=True)
+        self.RepairHolds = channel.unary_unary(
+                '/seckill.v1.InventoryService/RepairHolds',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsResponse.FromString,
+                _registered_method=True)
         self.WatchSales = channel.unary_stream(
                 '/seckill.v1.InventoryService/WatchSales',
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.WatchSalesRequest.SerializeToString,
@@ -95,7 +105,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSale(self, request, context):
-        """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change.
+        """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
+        fails with UNAVAILABLE the change may be in force without being on record: repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +148,25 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RebuildSale(self, request, context):
-        """Loads a sale anew from the database under the next epoch, after Redis has lost it.
+        """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
+        sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
+        the database; repeat it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHolds(self, request, context):
+        """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
+        the reconciler.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairHolds(self, request, context):
+        """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
+        UNAVAILABLE where another repair came after the ListHolds that it is based on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,6 +221,16 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.RebuildSale,
                     request_deserializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleResponse.SerializeToString,
+            ),
+            'ListHolds': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListHolds,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsResponse.SerializeToString,
+            ),
+            'RepairHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairHolds,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsResponse.SerializeToString,
             ),
             'WatchSales': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchSales,
@@ -416,6 +455,60 @@ class InventoryService:
             '/seckill.v1.InventoryService/RebuildSale',
             seckill_dot_v1_dot_inventory__pb2.RebuildSaleRequest.SerializeToString,
             seckill_dot_v1_dot_inventory__pb2.RebuildSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/seckill.v1.InventoryService/ListHolds',
+            seckill_dot_v1_dot_inventory__pb2.ListHoldsRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.ListHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/RepairHolds',
+            seckill_dot_v1_dot_inventory__pb2.RepairHoldsRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.RepairHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,7 +38,9 @@ class InventoryServiceStub:
     same terms answers the same sale; other terms are ALREADY_EXISTS.
     """
     UpdateSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateSaleRequest, _inventory_pb2.UpdateSaleResponse]
-    """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change."""
+    """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
+    fails with UNAVAILABLE the change may be in force without being on record: repeat it.
+    """
     GetSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]
     """One sale with its remaining units. NOT_FOUND where the sku is unknown."""
     ListSales: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]
@@ -50,7 +52,18 @@ class InventoryServiceStub:
     Release: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]
     """Gives the units of cancelled or rejected orders back. Repeating it changes nothing."""
     RebuildSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.RebuildSaleRequest, _inventory_pb2.RebuildSaleResponse]
-    """Loads a sale anew from the database under the next epoch, after Redis has lost it."""
+    """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
+    sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
+    the database; repeat it.
+    """
+    ListHolds: _grpc.UnaryStreamMultiCallable[_inventory_pb2.ListHoldsRequest, _inventory_pb2.ListHoldsResponse]
+    """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
+    the reconciler.
+    """
+    RepairHolds: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.RepairHoldsRequest, _inventory_pb2.RepairHoldsResponse]
+    """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
+    UNAVAILABLE where another repair came after the ListHolds that it is based on.
+    """
     WatchSales: _grpc.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]
     """All sales at once, then each sale whenever its state, window or sold-out flag changes."""
 
@@ -64,7 +77,9 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     same terms answers the same sale; other terms are ALREADY_EXISTS.
     """
     UpdateSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateSaleRequest, _inventory_pb2.UpdateSaleResponse]  # type: ignore[assignment]
-    """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change."""
+    """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
+    fails with UNAVAILABLE the change may be in force without being on record: repeat it.
+    """
     GetSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]  # type: ignore[assignment]
     """One sale with its remaining units. NOT_FOUND where the sku is unknown."""
     ListSales: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]  # type: ignore[assignment]
@@ -76,7 +91,18 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Release: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives the units of cancelled or rejected orders back. Repeating it changes nothing."""
     RebuildSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.RebuildSaleRequest, _inventory_pb2.RebuildSaleResponse]  # type: ignore[assignment]
-    """Loads a sale anew from the database under the next epoch, after Redis has lost it."""
+    """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
+    sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
+    the database; repeat it.
+    """
+    ListHolds: _aio.UnaryStreamMultiCallable[_inventory_pb2.ListHoldsRequest, _inventory_pb2.ListHoldsResponse]  # type: ignore[assignment]
+    """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
+    the reconciler.
+    """
+    RepairHolds: _aio.UnaryUnaryMultiCallable[_inventory_pb2.RepairHoldsRequest, _inventory_pb2.RepairHoldsResponse]  # type: ignore[assignment]
+    """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
+    UNAVAILABLE where another repair came after the ListHolds that it is based on.
+    """
     WatchSales: _aio.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]  # type: ignore[assignment]
     """All sales at once, then each sale whenever its state, window or sold-out flag changes."""
 
@@ -99,7 +125,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.UpdateSaleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.UpdateSaleResponse, _abc.Awaitable[_inventory_pb2.UpdateSaleResponse]]:
-        """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change."""
+        """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
+        fails with UNAVAILABLE the change may be in force without being on record: repeat it.
+        """
 
     @_abc_1.abstractmethod
     def GetSale(
@@ -147,7 +175,30 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.RebuildSaleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.RebuildSaleResponse, _abc.Awaitable[_inventory_pb2.RebuildSaleResponse]]:
-        """Loads a sale anew from the database under the next epoch, after Redis has lost it."""
+        """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
+        sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
+        the database; repeat it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListHolds(
+        self,
+        request: _inventory_pb2.ListHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inventory_pb2.ListHoldsResponse], _abc.AsyncIterator[_inventory_pb2.ListHoldsResponse]]:
+        """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
+        the reconciler.
+        """
+
+    @_abc_1.abstractmethod
+    def RepairHolds(
+        self,
+        request: _inventory_pb2.RepairHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.RepairHoldsResponse, _abc.Awaitable[_inventory_pb2.RepairHoldsResponse]]:
+        """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
+        UNAVAILABLE where another repair came after the ListHolds that it is based on.
+        """
 
     @_abc_1.abstractmethod
     def WatchSales(

@@ -76,6 +76,8 @@ class Order(_message.Message):
     CANCEL_TIME_FIELD_NUMBER: _builtins.int
     RESTORE_TIME_FIELD_NUMBER: _builtins.int
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    REFUND_TIME_FIELD_NUMBER: _builtins.int
+    REFUND_ID_FIELD_NUMBER: _builtins.int
     order_no: _builtins.str
     """Its number: 26 characters, sorts by time."""
     sku: _builtins.str
@@ -90,6 +92,8 @@ class Order(_message.Message):
     """Where it stands."""
     payment_id: _builtins.str
     """The payment's id; empty before it was paid."""
+    refund_id: _builtins.str
+    """The refund's id; empty before it was paid back."""
     @_builtins.property
     def amount(self) -> _sale_pb2.Money:
         """Price of one unit times quantity."""
@@ -114,6 +118,10 @@ class Order(_message.Message):
     def restore_time(self) -> _timestamp_pb2.Timestamp:
         """When its units were back in stock; unset before."""
 
+    @_builtins.property
+    def refund_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was paid back; unset before."""
+
     def __init__(
         self,
         *,
@@ -130,10 +138,12 @@ class Order(_message.Message):
         cancel_time: _timestamp_pb2.Timestamp | None = ...,
         restore_time: _timestamp_pb2.Timestamp | None = ...,
         payment_id: _builtins.str = ...,
+        refund_time: _timestamp_pb2.Timestamp | None = ...,
+        refund_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cancel_time", b"cancel_time", "create_time", b"create_time", "expire_time", b"expire_time", "pay_time", b"pay_time", "restore_time", b"restore_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cancel_time", b"cancel_time", "create_time", b"create_time", "expire_time", b"expire_time", "pay_time", b"pay_time", "refund_time", b"refund_time", "restore_time", b"restore_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cancel_time", b"cancel_time", "create_time", b"create_time", "expire_time", b"expire_time", "order_no", b"order_no", "pay_time", b"pay_time", "payment_id", b"payment_id", "quantity", b"quantity", "request_id", b"request_id", "restore_time", b"restore_time", "sku", b"sku", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cancel_time", b"cancel_time", "create_time", b"create_time", "expire_time", b"expire_time", "order_no", b"order_no", "pay_time", b"pay_time", "payment_id", b"payment_id", "quantity", b"quantity", "refund_id", b"refund_id", "refund_time", b"refund_time", "request_id", b"request_id", "restore_time", b"restore_time", "sku", b"sku", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -514,6 +524,62 @@ class CancelOrderResponse(_message.Message):
 Global___CancelOrderResponse: _TypeAlias = CancelOrderResponse  # noqa: Y015
 
 @_typing.final
+class RefundOrderRequest(_message.Message):
+    """A refund of the whole amount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_NO_FIELD_NUMBER: _builtins.int
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    RESTOCK_FIELD_NUMBER: _builtins.int
+    order_no: _builtins.str
+    """The order paid back, in state PAID; 26 characters."""
+    refund_id: _builtins.str
+    """Names the refund; 1 to 64 printable ASCII characters without spaces."""
+    restock: _builtins.bool
+    """True puts its units back on sale. False writes them off: they stay sold, and the buyer's hold
+    stays, so that he cannot buy again.
+    """
+    def __init__(
+        self,
+        *,
+        order_no: _builtins.str = ...,
+        refund_id: _builtins.str = ...,
+        restock: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_no", b"order_no", "refund_id", b"refund_id", "restock", b"restock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundOrderRequest: _TypeAlias = RefundOrderRequest  # noqa: Y015
+
+@_typing.final
+class RefundOrderResponse(_message.Message):
+    """The order after the refund."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """In state REFUNDED."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___Order | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundOrderResponse: _TypeAlias = RefundOrderResponse  # noqa: Y015
+
+@_typing.final
 class CancelExpiredRequest(_message.Message):
     """Orders that may have expired."""
 
@@ -552,7 +618,7 @@ class CancelExpiredResponse(_message.Message):
 
     @_builtins.property
     def settled_order_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Orders with nothing left to do: paid, refunded, or restored before."""
+        """Orders with nothing left to do: paid, refunded without restocking, or restored before."""
 
     @_builtins.property
     def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingOrder]:
@@ -809,10 +875,11 @@ class GetSaleTotalsResponse(_message.Message):
     REJECTED_UNITS_FIELD_NUMBER: _builtins.int
     REFUNDED_UNITS_FIELD_NUMBER: _builtins.int
     RESTORED_UNITS_FIELD_NUMBER: _builtins.int
+    WRITTEN_OFF_UNITS_FIELD_NUMBER: _builtins.int
     total_units: _builtins.int
     """Units for sale."""
     sold_units: _builtins.int
-    """Units in live orders (pending and paid)."""
+    """Units in live orders (pending and paid), and units written off."""
     pending_units: _builtins.int
     """Units in pending orders."""
     paid_units: _builtins.int
@@ -825,6 +892,8 @@ class GetSaleTotalsResponse(_message.Message):
     """Units in refunded orders."""
     restored_units: _builtins.int
     """Units of cancelled, rejected and refunded orders that are back in stock."""
+    written_off_units: _builtins.int
+    """Units in refunded orders that were not put back on sale."""
     def __init__(
         self,
         *,
@@ -836,11 +905,296 @@ class GetSaleTotalsResponse(_message.Message):
         rejected_units: _builtins.int = ...,
         refunded_units: _builtins.int = ...,
         restored_units: _builtins.int = ...,
+        written_off_units: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_units", b"cancelled_units", "paid_units", b"paid_units", "pending_units", b"pending_units", "refunded_units", b"refunded_units", "rejected_units", b"rejected_units", "restored_units", b"restored_units", "sold_units", b"sold_units", "total_units", b"total_units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_units", b"cancelled_units", "paid_units", b"paid_units", "pending_units", b"pending_units", "refunded_units", b"refunded_units", "rejected_units", b"rejected_units", "restored_units", b"restored_units", "sold_units", b"sold_units", "total_units", b"total_units", "written_off_units", b"written_off_units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSaleTotalsResponse: _TypeAlias = GetSaleTotalsResponse  # noqa: Y015
+
+@_typing.final
+class RecordSaleRequest(_message.Message):
+    """What a sale has become by its operators."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; must be registered."""
+    state: _sale_pb2.SaleState.ValueType
+    """Its state."""
+    revision: _builtins.int
+    """Number of the change, at least 1; grows with each change of the sale."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Its begin."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Its end; must be after the begin."""
+
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        state: _sale_pb2.SaleState.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "revision", b"revision", "sku", b"sku", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordSaleRequest: _TypeAlias = RecordSaleRequest  # noqa: Y015
+
+@_typing.final
+class RecordSaleResponse(_message.Message):
+    """What is on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The highest revision known."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordSaleResponse: _TypeAlias = RecordSaleResponse  # noqa: Y015
+
+@_typing.final
+class AwaitConsumedRequest(_message.Message):
+    """Nothing to choose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitConsumedRequest: _TypeAlias = AwaitConsumedRequest  # noqa: Y015
+
+@_typing.final
+class AwaitConsumedResponse(_message.Message):
+    """Everything that was to be awaited is done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitConsumedResponse: _TypeAlias = AwaitConsumedResponse  # noqa: Y015
+
+@_typing.final
+class BeginRebuildRequest(_message.Message):
+    """The sale to load anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; must be registered."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginRebuildRequest: _TypeAlias = BeginRebuildRequest  # noqa: Y015
+
+@_typing.final
+class BeginRebuildResponse(_message.Message):
+    """How to load it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """Epoch to load it under: one more than that of the latest load."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginRebuildResponse: _TypeAlias = BeginRebuildResponse  # noqa: Y015
+
+@_typing.final
+class SnapshotSaleRequest(_message.Message):
+    """The sale to tell of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; must be registered."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotSaleRequest: _TypeAlias = SnapshotSaleRequest  # noqa: Y015
+
+@_typing.final
+class SnapshotSaleResponse(_message.Message):
+    """A part of the snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sale(self) -> Global___SaleRecord:
+        """In the first message only."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___SaleOrder]:
+        """In all others. Orders that hold no units come first, and each kind by number: where a buyer
+        has several, the last one says what he holds.
+        """
+
+    def __init__(
+        self,
+        *,
+        sale: Global___SaleRecord | None = ...,
+        orders: _abc.Iterable[Global___SaleOrder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotSaleResponse: _TypeAlias = SnapshotSaleResponse  # noqa: Y015
+
+@_typing.final
+class SaleRecord(_message.Message):
+    """A sale as the database has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERMS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SOLD_UNITS_FIELD_NUMBER: _builtins.int
+    state: _sale_pb2.SaleState.ValueType
+    """What operators decided last."""
+    revision: _builtins.int
+    """Number of the operators' last change; 0 where there was none."""
+    epoch: _builtins.int
+    """Epoch of the latest load."""
+    sold_units: _builtins.int
+    """Units in orders that hold units."""
+    @_builtins.property
+    def terms(self) -> _sale_pb2.SaleTerms:
+        """The terms, with the begin and the end that operators gave it last."""
+
+    def __init__(
+        self,
+        *,
+        terms: _sale_pb2.SaleTerms | None = ...,
+        state: _sale_pb2.SaleState.ValueType = ...,
+        revision: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        sold_units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "revision", b"revision", "sold_units", b"sold_units", "state", b"state", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaleRecord: _TypeAlias = SaleRecord  # noqa: Y015
+
+@_typing.final
+class SaleOrder(_message.Message):
+    """An order, as far as it concerns stock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_NO_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HOLDS_UNITS_FIELD_NUMBER: _builtins.int
+    RESTORE_TIME_FIELD_NUMBER: _builtins.int
+    order_no: _builtins.str
+    """Its number."""
+    user_id: _builtins.str
+    """The buyer."""
+    request_id: _builtins.str
+    """The attempt it came from."""
+    quantity: _builtins.int
+    """Units, at least 1."""
+    state: Global___OrderState.ValueType
+    """Where it stands."""
+    holds_units: _builtins.bool
+    """True while its units are not for sale: pending, paid, or refunded and written off."""
+    @_builtins.property
+    def restore_time(self) -> _timestamp_pb2.Timestamp:
+        """When its units were back in stock; unset before."""
+
+    def __init__(
+        self,
+        *,
+        order_no: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        state: Global___OrderState.ValueType = ...,
+        holds_units: _builtins.bool = ...,
+        restore_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restore_time", b"restore_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds_units", b"holds_units", "order_no", b"order_no", "quantity", b"quantity", "request_id", b"request_id", "restore_time", b"restore_time", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaleOrder: _TypeAlias = SaleOrder  # noqa: Y015

@@ -70,6 +70,11 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.CancelOrderRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.CancelOrderResponse.FromString,
                 _registered_method=True)
+        self.RefundOrder = channel.unary_unary(
+                '/seckill.v1.OrderService/RefundOrder',
+                request_serializer=seckill_dot_v1_dot_order__pb2.RefundOrderRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.RefundOrderResponse.FromString,
+                _registered_method=True)
         self.CancelExpired = channel.unary_unary(
                 '/seckill.v1.OrderService/CancelExpired',
                 request_serializer=seckill_dot_v1_dot_order__pb2.CancelExpiredRequest.SerializeToString,
@@ -94,6 +99,26 @@ class OrderServiceStub:
                 '/seckill.v1.OrderService/GetSaleTotals',
                 request_serializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsResponse.FromString,
+                _registered_method=True)
+        self.RecordSale = channel.unary_unary(
+                '/seckill.v1.OrderService/RecordSale',
+                request_serializer=seckill_dot_v1_dot_order__pb2.RecordSaleRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.RecordSaleResponse.FromString,
+                _registered_method=True)
+        self.AwaitConsumed = channel.unary_unary(
+                '/seckill.v1.OrderService/AwaitConsumed',
+                request_serializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedResponse.FromString,
+                _registered_method=True)
+        self.BeginRebuild = channel.unary_unary(
+                '/seckill.v1.OrderService/BeginRebuild',
+                request_serializer=seckill_dot_v1_dot_order__pb2.BeginRebuildRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.BeginRebuildResponse.FromString,
+                _registered_method=True)
+        self.SnapshotSale = channel.unary_stream(
+                '/seckill.v1.OrderService/SnapshotSale',
+                request_serializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleResponse.FromString,
                 _registered_method=True)
 
 
@@ -151,6 +176,14 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefundOrder(self, request, context):
+        """Notes that a paid order was paid back, for operators. Repeating it with the same refund_id
+        answers the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelExpired(self, request, context):
         """Cancels those of the given orders whose payment time is over by the database's clock.
         """
@@ -159,7 +192,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListUnrestored(self, request, context):
-        """Cancelled and rejected orders whose units are not back in stock yet, oldest first.
+        """Cancelled, rejected and refunded orders whose units are not back in stock yet, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +214,37 @@ class OrderServiceServicer:
 
     def GetSaleTotals(self, request, context):
         """Units of a sale by the state of their orders, as the database has them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordSale(self, request, context):
+        """Keeps what an operator changed of a sale, so that a rebuild brings it back. A revision that is
+        not higher than the one on record changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AwaitConsumed(self, request, context):
+        """Returns once every reservation that Kafka had at the call has been dealt with. UNAVAILABLE
+        where the consumers need longer than the deadline allows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginRebuild(self, request, context):
+        """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SnapshotSale(self, request, context):
+        """All that the database has of a sale at one moment: the sale in the first message, its orders
+        in the following ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,6 +288,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=seckill_dot_v1_dot_order__pb2.CancelOrderRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.CancelOrderResponse.SerializeToString,
             ),
+            'RefundOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundOrder,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.RefundOrderRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.RefundOrderResponse.SerializeToString,
+            ),
             'CancelExpired': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelExpired,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.CancelExpiredRequest.FromString,
@@ -248,6 +317,26 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.GetSaleTotals,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsResponse.SerializeToString,
+            ),
+            'RecordSale': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordSale,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.RecordSaleRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.RecordSaleResponse.SerializeToString,
+            ),
+            'AwaitConsumed': grpc.unary_unary_rpc_method_handler(
+                    servicer.AwaitConsumed,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedResponse.SerializeToString,
+            ),
+            'BeginRebuild': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginRebuild,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.BeginRebuildRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.BeginRebuildResponse.SerializeToString,
+            ),
+            'SnapshotSale': grpc.unary_stream_rpc_method_handler(
+                    servicer.SnapshotSale,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -451,6 +540,33 @@ class OrderService:
             _registered_method=True)
 
     @staticmethod
+    def RefundOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/RefundOrder',
+            seckill_dot_v1_dot_order__pb2.RefundOrderRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.RefundOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelExpired(request,
             target,
             options=(),
@@ -575,6 +691,114 @@ class OrderService:
             '/seckill.v1.OrderService/GetSaleTotals',
             seckill_dot_v1_dot_order__pb2.GetSaleTotalsRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.GetSaleTotalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/RecordSale',
+            seckill_dot_v1_dot_order__pb2.RecordSaleRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.RecordSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AwaitConsumed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/AwaitConsumed',
+            seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.AwaitConsumedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginRebuild(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/BeginRebuild',
+            seckill_dot_v1_dot_order__pb2.BeginRebuildRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.BeginRebuildResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SnapshotSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/seckill.v1.OrderService/SnapshotSale',
+            seckill_dot_v1_dot_order__pb2.SnapshotSaleRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.SnapshotSaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,16 +49,34 @@ class OrderServiceStub:
     """Records a payment. Repeating it with the same payment_id answers the same."""
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.CancelOrderRequest, _order_pb2.CancelOrderResponse]
     """The buyer gives an unpaid order up. Repeating it changes nothing."""
+    RefundOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.RefundOrderRequest, _order_pb2.RefundOrderResponse]
+    """Notes that a paid order was paid back, for operators. Repeating it with the same refund_id
+    answers the same.
+    """
     CancelExpired: _grpc.UnaryUnaryMultiCallable[_order_pb2.CancelExpiredRequest, _order_pb2.CancelExpiredResponse]
     """Cancels those of the given orders whose payment time is over by the database's clock."""
     ListUnrestored: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListUnrestoredRequest, _order_pb2.ListUnrestoredResponse]
-    """Cancelled and rejected orders whose units are not back in stock yet, oldest first."""
+    """Cancelled, rejected and refunded orders whose units are not back in stock yet, oldest first."""
     ListExpired: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListExpiredRequest, _order_pb2.ListExpiredResponse]
     """Pending orders whose payment time is over by the database's clock, oldest first."""
     MarkRestored: _grpc.UnaryUnaryMultiCallable[_order_pb2.MarkRestoredRequest, _order_pb2.MarkRestoredResponse]
     """Notes that the units of these orders are back in stock. Repeating it changes nothing."""
     GetSaleTotals: _grpc.UnaryUnaryMultiCallable[_order_pb2.GetSaleTotalsRequest, _order_pb2.GetSaleTotalsResponse]
     """Units of a sale by the state of their orders, as the database has them."""
+    RecordSale: _grpc.UnaryUnaryMultiCallable[_order_pb2.RecordSaleRequest, _order_pb2.RecordSaleResponse]
+    """Keeps what an operator changed of a sale, so that a rebuild brings it back. A revision that is
+    not higher than the one on record changes nothing.
+    """
+    AwaitConsumed: _grpc.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]
+    """Returns once every reservation that Kafka had at the call has been dealt with. UNAVAILABLE
+    where the consumers need longer than the deadline allows.
+    """
+    BeginRebuild: _grpc.UnaryUnaryMultiCallable[_order_pb2.BeginRebuildRequest, _order_pb2.BeginRebuildResponse]
+    """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does."""
+    SnapshotSale: _grpc.UnaryStreamMultiCallable[_order_pb2.SnapshotSaleRequest, _order_pb2.SnapshotSaleResponse]
+    """All that the database has of a sale at one moment: the sale in the first message, its orders
+    in the following ones.
+    """
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
@@ -81,16 +99,34 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Records a payment. Repeating it with the same payment_id answers the same."""
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.CancelOrderRequest, _order_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """The buyer gives an unpaid order up. Repeating it changes nothing."""
+    RefundOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.RefundOrderRequest, _order_pb2.RefundOrderResponse]  # type: ignore[assignment]
+    """Notes that a paid order was paid back, for operators. Repeating it with the same refund_id
+    answers the same.
+    """
     CancelExpired: _aio.UnaryUnaryMultiCallable[_order_pb2.CancelExpiredRequest, _order_pb2.CancelExpiredResponse]  # type: ignore[assignment]
     """Cancels those of the given orders whose payment time is over by the database's clock."""
     ListUnrestored: _aio.UnaryUnaryMultiCallable[_order_pb2.ListUnrestoredRequest, _order_pb2.ListUnrestoredResponse]  # type: ignore[assignment]
-    """Cancelled and rejected orders whose units are not back in stock yet, oldest first."""
+    """Cancelled, rejected and refunded orders whose units are not back in stock yet, oldest first."""
     ListExpired: _aio.UnaryUnaryMultiCallable[_order_pb2.ListExpiredRequest, _order_pb2.ListExpiredResponse]  # type: ignore[assignment]
     """Pending orders whose payment time is over by the database's clock, oldest first."""
     MarkRestored: _aio.UnaryUnaryMultiCallable[_order_pb2.MarkRestoredRequest, _order_pb2.MarkRestoredResponse]  # type: ignore[assignment]
     """Notes that the units of these orders are back in stock. Repeating it changes nothing."""
     GetSaleTotals: _aio.UnaryUnaryMultiCallable[_order_pb2.GetSaleTotalsRequest, _order_pb2.GetSaleTotalsResponse]  # type: ignore[assignment]
     """Units of a sale by the state of their orders, as the database has them."""
+    RecordSale: _aio.UnaryUnaryMultiCallable[_order_pb2.RecordSaleRequest, _order_pb2.RecordSaleResponse]  # type: ignore[assignment]
+    """Keeps what an operator changed of a sale, so that a rebuild brings it back. A revision that is
+    not higher than the one on record changes nothing.
+    """
+    AwaitConsumed: _aio.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]  # type: ignore[assignment]
+    """Returns once every reservation that Kafka had at the call has been dealt with. UNAVAILABLE
+    where the consumers need longer than the deadline allows.
+    """
+    BeginRebuild: _aio.UnaryUnaryMultiCallable[_order_pb2.BeginRebuildRequest, _order_pb2.BeginRebuildResponse]  # type: ignore[assignment]
+    """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does."""
+    SnapshotSale: _aio.UnaryStreamMultiCallable[_order_pb2.SnapshotSaleRequest, _order_pb2.SnapshotSaleResponse]  # type: ignore[assignment]
+    """All that the database has of a sale at one moment: the sale in the first message, its orders
+    in the following ones.
+    """
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps orders from the reservation to the payment or the cancellation."""
@@ -154,6 +190,16 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """The buyer gives an unpaid order up. Repeating it changes nothing."""
 
     @_abc_1.abstractmethod
+    def RefundOrder(
+        self,
+        request: _order_pb2.RefundOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.RefundOrderResponse, _abc.Awaitable[_order_pb2.RefundOrderResponse]]:
+        """Notes that a paid order was paid back, for operators. Repeating it with the same refund_id
+        answers the same.
+        """
+
+    @_abc_1.abstractmethod
     def CancelExpired(
         self,
         request: _order_pb2.CancelExpiredRequest,
@@ -167,7 +213,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_pb2.ListUnrestoredRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.ListUnrestoredResponse, _abc.Awaitable[_order_pb2.ListUnrestoredResponse]]:
-        """Cancelled and rejected orders whose units are not back in stock yet, oldest first."""
+        """Cancelled, rejected and refunded orders whose units are not back in stock yet, oldest first."""
 
     @_abc_1.abstractmethod
     def ListExpired(
@@ -192,5 +238,43 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.GetSaleTotalsResponse, _abc.Awaitable[_order_pb2.GetSaleTotalsResponse]]:
         """Units of a sale by the state of their orders, as the database has them."""
+
+    @_abc_1.abstractmethod
+    def RecordSale(
+        self,
+        request: _order_pb2.RecordSaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.RecordSaleResponse, _abc.Awaitable[_order_pb2.RecordSaleResponse]]:
+        """Keeps what an operator changed of a sale, so that a rebuild brings it back. A revision that is
+        not higher than the one on record changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def AwaitConsumed(
+        self,
+        request: _order_pb2.AwaitConsumedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.AwaitConsumedResponse, _abc.Awaitable[_order_pb2.AwaitConsumedResponse]]:
+        """Returns once every reservation that Kafka had at the call has been dealt with. UNAVAILABLE
+        where the consumers need longer than the deadline allows.
+        """
+
+    @_abc_1.abstractmethod
+    def BeginRebuild(
+        self,
+        request: _order_pb2.BeginRebuildRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.BeginRebuildResponse, _abc.Awaitable[_order_pb2.BeginRebuildResponse]]:
+        """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does."""
+
+    @_abc_1.abstractmethod
+    def SnapshotSale(
+        self,
+        request: _order_pb2.SnapshotSaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_order_pb2.SnapshotSaleResponse], _abc.AsyncIterator[_order_pb2.SnapshotSaleResponse]]:
+        """All that the database has of a sale at one moment: the sale in the first message, its orders
+        in the following ones.
+        """
 
 def add_OrderServiceServicer_to_server(servicer: OrderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ReconcileFindingKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReconcileFindingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReconcileFindingKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECONCILE_FINDING_KIND_UNSPECIFIED: _ReconcileFindingKind.ValueType  # 0
+    """Never sent."""
+    RECONCILE_FINDING_KIND_ORDER_MISSING: _ReconcileFindingKind.ValueType  # 1
+    """A buyer holds units, and the database never got the order. Repaired by sending it again."""
+    RECONCILE_FINDING_KIND_HOLD_MISSING: _ReconcileFindingKind.ValueType  # 2
+    """The database has an order that holds units, and Redis does not. Repaired by writing the hold."""
+    RECONCILE_FINDING_KIND_HOLD_ENDED: _ReconcileFindingKind.ValueType  # 3
+    """A buyer holds units of an order whose units are noted as restored. Released by repair_restock."""
+    RECONCILE_FINDING_KIND_STOCK: _ReconcileFindingKind.ValueType  # 4
+    """The counter of units on sale is not the total less what is held. Lowered by repair, raised by
+    repair_restock.
+    """
+
+class ReconcileFindingKind(_ReconcileFindingKind, metaclass=_ReconcileFindingKindEnumTypeWrapper):
+    """Kinds of disagreement."""
+
+RECONCILE_FINDING_KIND_UNSPECIFIED: ReconcileFindingKind.ValueType  # 0
+"""Never sent."""
+RECONCILE_FINDING_KIND_ORDER_MISSING: ReconcileFindingKind.ValueType  # 1
+"""A buyer holds units, and the database never got the order. Repaired by sending it again."""
+RECONCILE_FINDING_KIND_HOLD_MISSING: ReconcileFindingKind.ValueType  # 2
+"""The database has an order that holds units, and Redis does not. Repaired by writing the hold."""
+RECONCILE_FINDING_KIND_HOLD_ENDED: ReconcileFindingKind.ValueType  # 3
+"""A buyer holds units of an order whose units are noted as restored. Released by repair_restock."""
+RECONCILE_FINDING_KIND_STOCK: ReconcileFindingKind.ValueType  # 4
+"""The counter of units on sale is not the total less what is held. Lowered by repair, raised by
+repair_restock.
+"""
+Global___ReconcileFindingKind: _TypeAlias = ReconcileFindingKind  # noqa: Y015
 
 @_typing.final
 class SweepRequest(_message.Message):
@@ -70,19 +107,23 @@ class ReconcileRequest(_message.Message):
 
     SKU_FIELD_NUMBER: _builtins.int
     REPAIR_FIELD_NUMBER: _builtins.int
+    REPAIR_RESTOCK_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """Sku of the sale; must exist."""
     repair: _builtins.bool
-    """True repairs what it finds; false only tells."""
+    """True repairs what it finds, except for what would put units on sale; false only tells."""
+    repair_restock: _builtins.bool
+    """With repair: true also puts units on sale that Redis withholds."""
     def __init__(
         self,
         *,
         sku: _builtins.str = ...,
         repair: _builtins.bool = ...,
+        repair_restock: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["repair", b"repair", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["repair", b"repair", "repair_restock", b"repair_restock", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,18 +136,26 @@ class ReconcileResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FINDINGS_FIELD_NUMBER: _builtins.int
+    UNLISTED_FINDINGS_FIELD_NUMBER: _builtins.int
+    DRIFT_UNITS_FIELD_NUMBER: _builtins.int
+    unlisted_findings: _builtins.int
+    """Disagreements beyond those."""
+    drift_units: _builtins.int
+    """Units that Redis would sell beyond what there is; negative: units that it withholds."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReconcileFinding]:
-        """Each disagreement, explained."""
+        """Each disagreement, explained; at most 1,000."""
 
     def __init__(
         self,
         *,
         findings: _abc.Iterable[Global___ReconcileFinding] | None = ...,
+        unlisted_findings: _builtins.int = ...,
+        drift_units: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drift_units", b"drift_units", "findings", b"findings", "unlisted_findings", b"unlisted_findings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,22 +170,30 @@ class ReconcileFinding(_message.Message):
     ORDER_NO_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     REPAIRED_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
     order_no: _builtins.str
     """The order it concerns; empty where it concerns the whole sale."""
     explanation: _builtins.str
     """What is wrong, in a sentence."""
     repaired: _builtins.bool
     """True where this call repaired it."""
+    kind: Global___ReconcileFindingKind.ValueType
+    """Which kind of disagreement it is."""
+    units: _builtins.int
+    """Units it concerns; negative where Redis withholds them."""
     def __init__(
         self,
         *,
         order_no: _builtins.str = ...,
         explanation: _builtins.str = ...,
         repaired: _builtins.bool = ...,
+        kind: Global___ReconcileFindingKind.ValueType = ...,
+        units: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "order_no", b"order_no", "repaired", b"repaired"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "kind", b"kind", "order_no", b"order_no", "repaired", b"repaired", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,7 +64,8 @@ class RollbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reconcile(self, request, context):
-        """Compares Redis with the database for one sale, and repairs where told to.
+        """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+        reservations are on their way to the database, or the sale changes too quickly.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,9 @@ class RollbackServiceStub:
     Sweep: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.SweepRequest, _rollback_pb2.SweepResponse]
     """Runs one round now: due orders of the delay set, then what the database knows beyond it."""
     Reconcile: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.ReconcileRequest, _rollback_pb2.ReconcileResponse]
-    """Compares Redis with the database for one sale, and repairs where told to."""
+    """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+    reservations are on their way to the database, or the sale changes too quickly.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.GetStatusRequest, _rollback_pb2.GetStatusResponse]
     """What the rounds have done since the process began."""
 
@@ -48,7 +50,9 @@ class RollbackServiceAsyncStub(RollbackServiceStub):
     Sweep: _aio.UnaryUnaryMultiCallable[_rollback_pb2.SweepRequest, _rollback_pb2.SweepResponse]  # type: ignore[assignment]
     """Runs one round now: due orders of the delay set, then what the database knows beyond it."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_rollback_pb2.ReconcileRequest, _rollback_pb2.ReconcileResponse]  # type: ignore[assignment]
-    """Compares Redis with the database for one sale, and repairs where told to."""
+    """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+    reservations are on their way to the database, or the sale changes too quickly.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_rollback_pb2.GetStatusRequest, _rollback_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the rounds have done since the process began."""
 
@@ -69,7 +73,9 @@ class RollbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rollback_pb2.ReconcileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rollback_pb2.ReconcileResponse, _abc.Awaitable[_rollback_pb2.ReconcileResponse]]:
-        """Compares Redis with the database for one sale, and repairs where told to."""
+        """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+        reservations are on their way to the database, or the sale changes too quickly.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -117,7 +117,12 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
         try:
             yield inventory_pb2.WatchSalesResponse(sales=self.sales.values(), complete=True)
             while True:
-                yield inventory_pb2.WatchSalesResponse(sales=[await changes.get()])
+                sale = await changes.get()
+                message = inventory_pb2.WatchSalesResponse(sales=[sale])
+                if sale.sold_out:
+                    sku = sale.terms.sku
+                    message.holders.add(sku=sku, user_ids=list(self.holds[sku]))
+                yield message
         finally:
             self._watchers.discard(changes)
 

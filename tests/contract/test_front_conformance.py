@@ -56,8 +56,8 @@ async def test_a_press_reserves_and_a_replay_gets_the_same_answer_after_sold_out
         assert (again.outcome, again.order_no) == (ALREADY_PURCHASED, won.order_no)
 
 
-async def test_who_presses_on_after_sold_out_is_answered_from_memory(edge: Edge) -> None:
-    """Inventory is asked for the first press after the flag went up, and not for each."""
+async def test_after_sold_out_only_holders_are_asked_for(edge: Edge) -> None:
+    """Everybody else is refused here; the winner's repetition still gets his number."""
     inventory = edge.stages.inventory
     sku = inventory.put(sale_terms(units=1))
     token = await edge.token(sku, "late")
@@ -65,12 +65,14 @@ async def test_who_presses_on_after_sold_out_is_answered_from_memory(edge: Edge)
 
     async def flag_is_up() -> bool:
         view = edge.gateway.sales.get(sku)
-        return view is not None and view.sold_out
+        return view is not None and view.sold_out and view.holders is not None
 
     await eventually(flag_is_up)
     asked = len(inventory.batches)
     answers = [await edge.buy(sku, "late", token=token) for _ in range(5)]
     assert [answer.outcome for answer in answers] == [SOLD_OUT] * 5
+    assert len(inventory.batches) == asked
+    assert (await edge.buy(sku, "winner")).outcome == ALREADY_PURCHASED
     assert len(inventory.batches) == asked + 1
 
 

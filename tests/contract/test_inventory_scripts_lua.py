@@ -23,7 +23,7 @@ NOT_STARTED = inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED
 ENDED = inventory_pb2.PURCHASE_OUTCOME_ENDED
 PAUSED = inventory_pb2.PURCHASE_OUTCOME_PAUSED
 LIMIT_EXCEEDED = inventory_pb2.PURCHASE_OUTCOME_LIMIT_EXCEEDED
-SCRIPTS = ("load", "release", "reserve")
+SCRIPTS = ("load", "release", "repair", "reserve")
 
 
 @pytest.fixture(scope="module", params=[ValkeyServer, Redis62Server], ids=["valkey9", "redis62"])
@@ -244,23 +244,28 @@ async def test_full_backlog_is_refused(server: ValkeyServer) -> None:
 
 
 async def test_load_never_touches_a_loaded_sale(kit: StockKit) -> None:
-    """The same epoch, or an older one, changes nothing; the next one replaces stock and holds."""
+    """Neither the same epoch, nor an older one, nor a later one; a lost one is loaded."""
     terms = sale_terms(units=10)
     sku = await kit.load(terms, epoch=2)
     item = attempt()
     await kit.reserve(sku, item)
     await kit.load(terms, epoch=2)
     await kit.load(terms, epoch=1)
+    await kit.load(terms, epoch=3)
     assert (await kit.left(sku), await kit.held(sku)) == (9, 1)
+    await kit.redis.delete(stock_key(sku))
     await kit.load(terms, epoch=3)
     assert (await kit.left(sku), await kit.held(sku), await kit.queued(sku)) == (10, 0, 1)
     assert (await kit.sales.read([sku]))[0].epoch == 3
 
 
-async def test_load_brings_holds(kit: StockKit) -> None:
-    """Holds of a rebuilt sale, more than one chunk of them, answer their buyers."""
+async def test_load_brings_staged_holds(kit: StockKit) -> None:
+    """Holds of a rebuilt sale answer their buyers; those of another epoch do not come in."""
     terms = sale_terms()
     holds = {f"buyer-{n}": f"{n:026d} 1 request-{n}" for n in range(1_500)}
+    assert await kit.upkeep.stage(terms.sku, holds, epoch=2) == 1_500
+    assert await kit.upkeep.stage(terms.sku, {"buyer-0": "0 1 later"}, epoch=2) == 0
+    await kit.upkeep.stage(terms.sku, {"stranger": "0 1 r"}, epoch=1)
     args: dict[str, str | int] = {
         "state": "open",
         "start_ms": 0,
@@ -268,7 +273,10 @@ async def test_load_brings_holds(kit: StockKit) -> None:
         "limit": 1,
         "rebuy": 0,
     }
-    assert await kit.stock.load(terms.sku, args, epoch=1, units=5, holds=holds, timeout_s=5)
+    with pytest.raises(DependencyUnavailable):
+        await kit.upkeep.load(terms.sku, args, epoch=2, units=5, staged=1_501, timeout_s=5)
+    assert await kit.upkeep.load(terms.sku, args, epoch=2, units=5, staged=1_500, timeout_s=5)
+    assert await kit.redis.ttl(users_key(terms.sku)) == -1
     assert await kit.held(terms.sku) == 1_500
     results = await kit.reserve(terms.sku, attempt("buyer-1499"))
     assert results == [(ALREADY_PURCHASED, f"{1499:026d}")]

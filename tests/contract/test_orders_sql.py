@@ -30,6 +30,7 @@ from order_svc.settings import OrderSettings
 from seckill.errors import (
     DependencyUnavailable,
     NotAllowed,
+    OrderNotFound,
     OrderStateConflict,
     PaymentMismatch,
     PaymentTooLate,
@@ -442,6 +443,71 @@ async def test_expiry_spares_what_is_paid_or_in_time(store: Store) -> None:
     states = {change.order["order_no"]: change.order["status"] for change in changes}
     assert states == {paid: "paid", expired: "cancelled", in_time: "pending"}
     assert [row["order_no"] for row in await store.orders.unrestored(10)] == [expired]
+
+
+@pytest.mark.parametrize("restock", [True, False])
+async def test_refund_is_one_transition(store: Store, restock: bool) -> None:
+    """Five notices of one refund at once: one change, one event, units back only where told to."""
+    sku = await store.sale()
+    (number,) = await store.pending(sku, 1)
+    await store.orders.pay(payment(number))
+    changes = await asyncio.gather(
+        *(store.orders.refund(number, refund_id="r-1", restock=restock) for _ in range(5))
+    )
+    assert sum(change.changed for change in changes) == 1
+    assert {change.order["status"] for change in changes} == {"refunded"}
+    facts = await store.facts(sku)
+    assert (facts["sold"], facts["outbox"]) == ((0, 1) if restock else (1, 0))
+    assert facts["ledger"] == 4
+    totals = await store.sales.totals(sku)
+    assert totals["written_off_units"] == (0 if restock else 1)
+    kinds = await store.sql.fetch("SELECT kind FROM order_events ORDER BY id")
+    assert [row["kind"] for row in kinds] == ["created", "paid", "refunded"]
+
+
+async def test_refund_that_does_not_fit_is_refused(store: Store) -> None:
+    """Unpaid, refunded otherwise, restocked otherwise, or the refund of another order."""
+    sku = await store.sale()
+    pending, paid, other = await store.pending(sku, 3)
+    for number in (paid, other):
+        await store.orders.pay(payment(number))
+    with pytest.raises(OrderStateConflict, match="pending"):
+        await store.orders.refund(pending, refund_id="r-1", restock=True)
+    with pytest.raises(OrderNotFound):
+        await store.orders.refund("0" * 26, refund_id="r-1", restock=True)
+    await store.orders.refund(paid, refund_id="r-1", restock=True)
+    with pytest.raises(OrderStateConflict, match="another refund"):
+        await store.orders.refund(paid, refund_id="r-2", restock=True)
+    with pytest.raises(OrderStateConflict, match="restocked"):
+        await store.orders.refund(paid, refund_id="r-1", restock=False)
+    with pytest.raises(OrderStateConflict, match="another order"):
+        await store.orders.refund(other, refund_id="r-1", restock=True)
+    assert (await store.facts(sku))["sold"] == 2
+
+
+async def test_each_transition_writes_its_event_once(store: Store) -> None:
+    """Created, rejected, paid, cancelled and paid too late; repeating writes none."""
+    sku = await store.sale(total=2)
+    events = reservations(sku, 3)
+    paid, cancelled, rejected = sorted(event.order_no for event in events)
+    notice, late = payment(paid), payment(cancelled)
+    for _ in range(2):
+        await store.intake.write(events)
+        await store.orders.pay(notice)
+        await store.orders.cancel(cancelled, user_id="")
+        with pytest.raises(PaymentTooLate):
+            await store.orders.pay(late)
+    rows = await store.sql.fetch("SELECT order_no, kind, payment_id FROM order_events ORDER BY id")
+    assert {tuple(row) for row in rows[:3]} == {
+        (paid, "created", None),
+        (cancelled, "created", None),
+        (rejected, "rejected", None),
+    }
+    assert [tuple(row) for row in rows[3:]] == [
+        (paid, "paid", None),
+        (cancelled, "cancelled", None),
+        (cancelled, "payment_too_late", late.payment_id),
+    ]
 
 
 async def test_restored_units_are_marked_once(store: Store) -> None:

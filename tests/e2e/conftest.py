@@ -12,7 +12,7 @@ from seckill.v1 import gateway_pb2_grpc, inventory_pb2_grpc, order_pb2_grpc, rol
 from tests.e2e.actions import Gateway, Inventory, Orders, Rollback
 from tests.mesh import Mesh
 
-TOPICS = {"seckill.orders.v1": 12, "seckill.orders.v1.dlq": 1}
+TOPICS = {"seckill.orders.v1": 12, "seckill.orders.v1.dlq": 1, "seckill.order-events.v1": 4}
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from seckill.demo.scenario import Answer, Buyer, Scenario, draw_arrivals
 from seckill.demo.verdict import Verdict, judge, settle
 from seckill.v1 import (
     gateway_pb2,
+    gateway_pb2_grpc,
     inventory_pb2,
     order_pb2,
 )
@@ -162,3 +163,19 @@ async def test_an_order_is_paid_once_and_a_cancelled_one_gives_its_unit_back(
     seen = await eventually(totals, lambda found: found.pending_units == 1)
     assert (seen.paid_units, seen.cancelled_units, seen.restored_units) == (1, 1, 1)
     assert seen.sold_units == 2
+
+
+async def test_a_winner_is_known_to_every_replica_after_sold_out(
+    mesh: Mesh, gateway: Gateway
+) -> None:
+    """A gateway that never saw the purchase still answers the winner's retry with his number."""
+    sku = await open_sale(mesh, sale_terms(units=1))
+    winner, request_id = new_id("buyer"), new_id("request")
+    won = await buy(gateway, mesh, sku=sku, user=winner, request_id=request_id)
+    assert mesh.terminate("gateway") == 0
+    mesh.restart("gateway")
+    async with mesh.channel("gateway") as channel:
+        fresh = gateway_pb2_grpc.GatewayServiceStub(channel)
+        assert await buy(fresh, mesh, sku=sku, user=winner, request_id=request_id) == won
+        other = await buy(fresh, mesh, sku=sku, user=new_id("buyer"))
+    assert other.outcome == inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT

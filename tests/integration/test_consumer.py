@@ -1,6 +1,7 @@
 """The consumer on real Kafka, Postgres and Redis: redelivery, poison, and stores that go away."""
 
 import asyncio
+import dataclasses
 import random
 import time
 import uuid
@@ -14,20 +15,24 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from deploy.local import Stores
-from order_svc.consumer import BatchResult, BatchWork, OrderConsumer
+from order_svc.consumer import OrderConsumer
 from order_svc.database import Database, open_database
 from order_svc.dead_letters import DeadLetter, DeadLetters, open_dead_letters
 from order_svc.intake import OrderIntake
+from order_svc.kafka_writer import open_writer
+from order_svc.letters import LetterBox, LetterRefused, read_letters
 from order_svc.model import WrittenBatch
 from order_svc.projection import OrderProjection, key_of
 from order_svc.sales import SaleRepository
 from order_svc.settings import OrderSettings
+from order_svc.work import BatchResult, BatchWork
 from seckill.clock import SystemClock
 from seckill.delay import KEY, DelaySet
 from seckill.errors import DependencyUnavailable
 from seckill.order_no import make_order_nos
 from seckill.redis_client import open_redis
 from seckill.v1 import events_pb2, order_pb2, sale_pb2
+from tests.factories import sale_terms
 
 WAIT_TIMEOUT_S = 20.0
 POLL_INTERVAL_S = 0.05
@@ -107,7 +112,11 @@ class Bench:
             "projection": self.projection,
             "dead_letters": self.dead_letters,
         }
-        work = BatchWork(**(parts | replaced), clock=self.clock)  # type: ignore[arg-type]
+        work = BatchWork(
+            **(parts | replaced),  # type: ignore[arg-type]
+            clock=self.clock,
+            refused_max=self.settings.order_refused_max,
+        )
         return OrderConsumer(self.settings, work, self.clock)
 
     @asynccontextmanager
@@ -342,6 +351,150 @@ async def test_poison_is_isolated_to_its_messages(bench: Bench) -> None:
     assert headers["ce_type"] == b"seckill.order.dead_letter.v1"
     assert {"error", "original_partition", "original_offset", "original_time"} <= set(headers)
     assert {"ce_id", "ce_source", "ce_specversion", "ce_time", "content-type"} <= set(headers)
+
+
+async def plant_refusal(bench: Bench, *, users: Sequence[str], when: str) -> None:
+    """Make the database refuse orders of these buyers."""
+    names = ", ".join(f"'{user}'" for user in users)
+    await bench.sql.execute(
+        f"""
+        CREATE FUNCTION refuse_order() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no such buyer' USING ERRCODE = 'check_violation'; END $$;
+        CREATE TRIGGER refuse_order BEFORE INSERT ON orders FOR EACH ROW
+            WHEN (NEW.user_id IN ({names}) AND {when}) EXECUTE FUNCTION refuse_order();
+        """
+    )
+
+
+def user_of(value: bytes) -> str:
+    """The buyer in a message."""
+    return events_pb2.OrderReserved.FromString(value).user_id
+
+
+async def test_message_that_the_database_refuses_is_isolated(bench: Bench) -> None:
+    """Of 500 all but one become orders; the bad one is a dead letter, and its units return."""
+    sku = await bench.sale()
+    values = reservations(sku, 500)
+    bad = values[321]
+    await plant_refusal(bench, users=[user_of(bad)], when="NEW.status = 'pending'")
+    await bench.send(values)
+    result = await bench.drain(bench.consumer(), 500)
+    assert result.dead == 1
+    assert await bench.counts(sku) == (499, 500, 500, 499)
+    (letter,) = await bench.letters(1)
+    headers = dict(letter.headers)
+    assert letter.value == bad
+    assert (headers["error_cause"], headers["units"]) == (b"refused", b"returned")
+    assert headers["order_no"].decode() == number_of(bad)
+    unrestored = await bench.sql.fetch("SELECT order_no FROM restore_outbox")
+    assert [row["order_no"] for row in unrestored] == [number_of(bad)]
+    (encoded,) = await bench.projection.read([number_of(bad)])
+    assert order_pb2.Order.FromString(encoded or b"").state == order_pb2.ORDER_STATE_REJECTED
+
+
+async def test_message_refused_in_every_form_says_that_its_units_are_held(bench: Bench) -> None:
+    """Where not even a rejected order can be written, the letter says so."""
+    sku = await bench.sale()
+    values = reservations(sku, 20)
+    await plant_refusal(bench, users=[user_of(values[3])], when="true")
+    await bench.send(values)
+    result = await bench.drain(bench.consumer(), 20)
+    assert (result.written, result.dead) == (19, 1)
+    (letter,) = await bench.letters(1)
+    assert dict(letter.headers)["units"] == b"held"
+
+
+async def test_fault_of_the_database_makes_no_dead_letters(bench: Bench) -> None:
+    """Where it refuses more than a few messages nothing is moved; healed, all are written."""
+    bench.settings = bench.settings.model_copy(update={"order_refused_max": 3})
+    sku = await bench.sale()
+    values = reservations(sku, 64)
+    await plant_refusal(bench, users=[user_of(value) for value in values[:40]], when="true")
+    await bench.send(values)
+    consumer = bench.consumer()
+    async with bench.client(consumer) as client, asyncio.timeout(WAIT_TIMEOUT_S):
+        # Its pause doubles with each batch that it could not bring through.
+        while consumer._backoff_s < 4 * bench.settings.order_backoff_min_s:
+            assert (await consumer.run_once(client)).dead == 0
+    assert await bench.committed() == 0
+    await bench.sql.execute("DROP TRIGGER refuse_order ON orders")
+    await bench.drain(bench.consumer(), 64)
+    assert await bench.counts(sku) == (64, 64, 64, 64)
+
+
+async def test_units_of_a_broken_message_return_where_they_can_be_told(bench: Bench) -> None:
+    """A reservation that breaks the contract beside its identity becomes a rejected order."""
+    sku = await bench.sale()
+    (value,) = reservations(sku, 1)
+    broken = events_pb2.OrderReserved.FromString(value)
+    broken.request_id = "has spaces\n"
+    (stray,) = reservations("never-registered", 1)
+    await bench.send([broken.SerializeToString(), stray, b"\xff noise"])
+    await bench.drain(bench.consumer(), 3)
+    letters = {letter.value: dict(letter.headers) for letter in await bench.letters(3)}
+    units = {headers["error_cause"]: headers["units"] for headers in letters.values()}
+    assert letters[broken.SerializeToString()]["units"] == b"returned"
+    assert letters[b"\xff noise"]["units"] == b"unknown"
+    assert units[b"unknown_sku"] == b"held"
+    assert b"redrive" in letters[stray]["advice"]
+    assert letters[stray]["order_no"].decode() == number_of(stray)
+    order = await bench.sql.fetchrow("SELECT status, cancel_reason FROM orders")
+    assert tuple(order) == ("rejected", "invalid")
+
+
+async def test_redriven_letter_becomes_an_order_once_its_cause_is_healed(bench: Bench) -> None:
+    """Reservations of a sale that nobody had registered: registered, redriven, written, settled."""
+    terms = sale_terms()
+    await bench.send(reservations(terms.sku, 3))
+    assert (await bench.drain(bench.consumer(), 3)).dead == 3
+    await bench.sales.register(terms)
+    brokers, topic = bench.settings.kafka_bootstrap, bench.settings.dead_letter_topic
+    async with open_writer(brokers, timeout_s=WAIT_TIMEOUT_S) as writer:
+        box = LetterBox(writer, topic, bench.clock)
+        for letter in await read_letters(brokers, topic, timeout_s=WAIT_TIMEOUT_S):
+            assert letter.header("units") == "held"
+            await box.redrive(letter)
+        await bench.drain(bench.consumer(), 3)
+        assert await bench.counts(terms.sku) == (3, 3, 3, 3)
+        for letter in await read_letters(brokers, topic, timeout_s=WAIT_TIMEOUT_S):
+            assert letter.settled is not None
+            with pytest.raises(LetterRefused, match="redriven"):
+                await box.redrive(letter)
+
+
+async def test_message_without_key_and_value_is_a_dead_letter(bench: Bench) -> None:
+    """Such messages exist, though our own client sends none."""
+    await bench.send([b"x"])
+    async with bench.client(bench.consumer()) as client, asyncio.timeout(WAIT_TIMEOUT_S):
+        record = await client.getone()
+    work = BatchWork(
+        intake=bench.intake,
+        delays=bench.delays,
+        projection=bench.projection,
+        dead_letters=bench.dead_letters,
+        clock=bench.clock,
+        refused_max=1,
+    )
+    empty = dataclasses.replace(record, key=None, value=None)
+    assert (await work.run_once([empty])).dead == 1
+    assert (await bench.letters(1))[0].value == b""
+
+
+async def test_rate_is_kept(bench: Bench) -> None:
+    """Four hundred messages at two hundred a second take more than a second."""
+    bench.settings = bench.settings.model_copy(update={"order_rate_max_per_s": 200})
+    sku = await bench.sale()
+    await bench.send(reservations(sku, 400))
+    consumer = bench.consumer()
+    async with bench.client(consumer) as client, asyncio.timeout(WAIT_TIMEOUT_S):
+        read, begun_s = 0, 0.0
+        while read < 400:
+            if not read:
+                begun_s = time.monotonic()
+            result = await consumer.run_once(client)
+            assert result.read <= 200
+            read += result.read
+    assert time.monotonic() - begun_s >= 200 / 200
 
 
 class Unwritable(DeadLetters):

@@ -53,6 +53,11 @@ class Registry(order_pb2_grpc.OrderServiceServicer):
         created = known is request.terms
         return order_pb2.RegisterSaleResponse(terms=known, epoch=1, created=created)
 
+    async def RecordSale(
+        self, request: order_pb2.RecordSaleRequest, _: Any
+    ) -> order_pb2.RecordSaleResponse:
+        return order_pb2.RecordSaleResponse(revision=request.revision)
+
     async def GetSaleTotals(
         self, request: order_pb2.GetSaleTotalsRequest, _: Any
     ) -> order_pb2.GetSaleTotalsResponse:
@@ -97,6 +102,7 @@ async def running(redis_url: str, stores: Stores, topics: Topics) -> AsyncIterat
         kafka_bootstrap=stores.kafka_bootstrap,
         orders_topic=topics.orders,
         dead_letter_topic=topics.dead_letters,
+        profile="development",
         inventory_listen=f"127.0.0.1:{port}",
         order_target=f"127.0.0.1:{order_port}",
         redis_timeout_s=0.5,
@@ -250,7 +256,7 @@ async def test_sales_are_listed_in_pages(running: Running) -> None:
 
 
 async def test_watchers_are_told_of_every_change(running: Running) -> None:
-    """First all sales; then created, sold out, restocked, paused."""
+    """First all sales; then each change, and who holds units of what sells nothing."""
     before = await running.create()
     stream = aiter(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
     async with asyncio.timeout(10):
@@ -264,6 +270,7 @@ async def test_watchers_are_told_of_every_change(running: Running) -> None:
         item = attempt()
         order_no = (await running.reserve(sku, item)).order_no
         assert [sale.sold_out for sale in (await anext(stream)).sales] == [True]
+        assert holders_in(await anext(stream)) == {sku: [item.user_id]}
         await running.kit.release(sku, (order_no, item.user_id))
         assert [sale.sold_out for sale in (await anext(stream)).sales] == [False]
         await running.stub.UpdateSale(
@@ -271,6 +278,12 @@ async def test_watchers_are_told_of_every_change(running: Running) -> None:
         )
         states = [sale.state for sale in (await anext(stream)).sales]
         assert states == [sale_pb2.SALE_STATE_PAUSED]
+        assert holders_in(await anext(stream)) == {sku: [item.user_id]}
+
+
+def holders_in(message: inventory_pb2.WatchSalesResponse) -> dict[str, list[str]]:
+    """Holders by sku."""
+    return {told.sku: list(told.user_ids) for told in message.holders}
 
 
 async def test_closed_sale_stays_closed_and_a_window_keeps_its_order(running: Running) -> None:
@@ -312,10 +325,3 @@ async def test_open_streams_do_not_hold_up_the_end(running: Running) -> None:
     async with asyncio.timeout(5):
         with pytest.raises((StopAsyncIteration, grpc.aio.AioRpcError)):
             await anext(stream)
-
-
-async def test_rebuild_is_told_to_be_missing(running: Running) -> None:
-    """UNIMPLEMENTED with its reason, not a crash."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await running.stub.RebuildSale(inventory_pb2.RebuildSaleRequest(sku="sku"))
-    assert reason_of(caught.value) == "NOT_IMPLEMENTED"

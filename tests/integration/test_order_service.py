@@ -18,11 +18,14 @@ from deploy.local import Stores
 from order_svc.board import OrderBoard
 from order_svc.database import Database, open_database
 from order_svc.intake import OrderIntake
+from order_svc.pipeline import Pipeline
 from order_svc.projection import OrderProjection
 from order_svc.repository import OrderRepository
 from order_svc.sales import SaleRepository
-from order_svc.service import SERVICE, OrderServicer
+from order_svc.service import SERVICE
 from order_svc.settings import OrderSettings
+from order_svc.upkeep import SaleUpkeep
+from order_svc.upkeep_service import UpkeepServicer
 from seckill.clock import SystemClock
 from seckill.errors import reason_of
 from seckill.order_no import make_order_nos
@@ -57,8 +60,10 @@ class Stage:
         database: Database,
         projection: OrderProjection,
         sql: asyncpg.Connection,
+        address: str,
     ) -> None:
         self.stub = stub
+        self.address = address
         self.intake = OrderIntake(database)
         self.projection = projection
         self.sql = sql
@@ -132,12 +137,14 @@ async def stage(stores: Stores, database_dsn: str, redis_url: str) -> AsyncItera
     async with open_database(settings) as database, open_redis(settings) as client:
         orders = OrderRepository(database)
         projection = OrderProjection(client, settings)
-        servicer = OrderServicer(
+        servicer = UpkeepServicer(
             settings=settings,
             sales=SaleRepository(database),
             orders=orders,
             board=OrderBoard(orders, projection),
             clock=SystemClock(),
+            upkeep=SaleUpkeep(database),
+            pipeline=Pipeline(settings),
         )
         async with (
             serving(
@@ -154,6 +161,7 @@ async def stage(stores: Stores, database_dsn: str, redis_url: str) -> AsyncItera
                 database=database,
                 projection=projection,
                 sql=sql,
+                address=f"127.0.0.1:{port}",
             )
     await sql.close()
 
@@ -241,6 +249,64 @@ async def test_cancelled_order_goes_through_the_restore_outbox(stage: Stage) -> 
     assert order_pb2.Order.FromString(encoded or b"").HasField("restore_time")
 
 
+@pytest.mark.parametrize("restock", [True, False])
+async def test_refunded_order_is_shown_and_restored_where_told_to(
+    stage: Stage, restock: bool
+) -> None:
+    """Its units go through the restore outbox only with restock; the answer repeats."""
+    sku = await stage.sale()
+    (number,) = await stage.pending(sku)
+    await stage.stub.PayOrder(pay_request(number))
+    request = order_pb2.RefundOrderRequest(order_no=number, refund_id="r-1", restock=restock)
+    first, second = [(await stage.stub.RefundOrder(request)).order for _ in range(2)]
+    assert first == second
+    assert (first.state, first.refund_id) == (order_pb2.ORDER_STATE_REFUNDED, "r-1")
+    assert await stage.state_shown(number) == order_pb2.ORDER_STATE_REFUNDED
+    listed = (await stage.stub.ListUnrestored(order_pb2.ListUnrestoredRequest())).orders
+    assert [order.order_no for order in listed] == [number] * restock
+    swept = await stage.stub.CancelExpired(order_pb2.CancelExpiredRequest(order_nos=[number]))
+    assert [order.order_no for order in swept.unrestored] == [number] * restock
+    totals = await stage.stub.GetSaleTotals(order_pb2.GetSaleTotalsRequest(sku=sku))
+    assert (totals.sold_units, totals.written_off_units) == ((0, 0) if restock else (1, 1))
+
+
+async def test_operator_refunds_from_the_command_line(stage: Stage) -> None:
+    """`seckill order refund` shows the refunded order; what does not fit is told."""
+    sku = await stage.sale()
+    paid, pending = await stage.pending(sku, 2)
+    await stage.stub.PayOrder(pay_request(paid))
+
+    async def refund(number: str, *options: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "seckill", "order", "refund", number, *options),
+            env={**os.environ, "COLUMNS": "200", "SECKILL_ORDER_TARGET": stage.address},
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode, output.decode()
+
+    status, shown = await refund(paid, "--write-off", "--refund-id", "r-1")
+    assert (status, "refunded" in shown) == (0, True), shown
+    status, shown = await refund(paid, "--restock", "--refund-id", "r-1")
+    assert (status, "written off" in shown) == (1, True), shown
+    status, shown = await refund(pending, "--restock")
+    assert (status, "reason ORDER_STATE" in shown) == (1, True), shown
+    status, _ = await refund(pending)
+    assert status == 2
+
+
+async def test_unpaid_order_is_not_refunded(stage: Stage) -> None:
+    """There is nothing to pay back."""
+    (number,) = await stage.pending(await stage.sale())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stage.stub.RefundOrder(
+            order_pb2.RefundOrderRequest(order_no=number, refund_id="r-1", restock=True)
+        )
+    assert reason_of(caught.value) == "ORDER_STATE"
+
+
 async def test_cancel_expired_sorts_every_number(stage: Stage) -> None:
     """Expired and rejected are unrestored, paid and restored are settled, the rest is pending."""
     sku = await stage.sale(total=4)
@@ -307,6 +373,7 @@ async def test_unknown_order_is_not_found_and_a_young_one_may_yet_come(stage: St
         ("ListOrders", order_pb2.ListOrdersRequest(page_token="forged")),
         ("ListOrders", order_pb2.ListOrdersRequest(page_size=1_001)),
         ("PayOrder", order_pb2.PayOrderRequest()),
+        ("RefundOrder", order_pb2.RefundOrderRequest()),
         ("CancelExpired", order_pb2.CancelExpiredRequest(order_nos=["no"])),
         ("ListUnrestored", order_pb2.ListUnrestoredRequest(page_size=-1)),
         ("GetSaleTotals", order_pb2.GetSaleTotalsRequest(sku="a b")),
@@ -369,14 +436,21 @@ async def test_process_without_schema_names_the_migration(
     """A database that was never migrated ends the process with the command to run."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "order_svc"),
-        # The stack's own database: tests migrate only their own.
+        # The server's maintenance database: nobody migrates that.
         env=process_environment(
-            stores, dsn=stores.postgres_dsn, redis_url=redis_url, topics=topics
+            stores,
+            dsn=f"{stores.postgres_dsn.rpartition('/')[0]}/postgres",
+            redis_url=redis_url,
+            topics=topics,
         ),
         cwd=ROOT,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(START_TIMEOUT_S):
-        _, errors = await process.communicate()
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise
     assert process.returncode == 1
     assert b"python -m order_svc.migrate" in errors

@@ -16,6 +16,7 @@ from inventory_svc.keys import queue_key, stock_key, users_key
 from inventory_svc.outbox import Entry, to_record
 from inventory_svc.sales import to_fields
 from inventory_svc.stock import Stock
+from inventory_svc.upkeep import StockUpkeep
 from order_svc.database import Database, open_database
 from order_svc.intake import OrderIntake
 from order_svc.repository import OrderRepository, Payment
@@ -82,6 +83,7 @@ class World:
             waiting_max=100,
             backlog_max=10_000,
         )
+        self._upkeep = StockUpkeep(self._client)
         self._intake = OrderIntake(self._database)
         self._orders = OrderRepository(self._database)
         self._sales = SaleRepository(self._database)
@@ -97,7 +99,7 @@ class World:
 
         async def work() -> None:
             await self._sales.register(terms)
-            await self._stock.load(
+            await self._upkeep.load(
                 terms.sku,
                 to_fields(terms),
                 epoch=1,

@@ -1,0 +1,1 @@
+"""`python -m bench`: the numbers of the README, measured side by side on this machine."""

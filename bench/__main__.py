@@ -1,0 +1,102 @@
+"""`python -m bench`: measure the mesh beside its yardsticks.
+
+Starts the real servers, pins the measured ones to one core and everything else to the others,
+measures each pair side by side, several times, and writes results/latest.json and latest.md.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import report
+from bench.ratios import RATIOS, chosen
+from bench.run import Run
+from bench.sizes import FULL, QUICK, Sizes
+from bench.world import World
+from deploy.local import StackError
+from tools.install import TOOLS, find_go, install
+
+RESULTS = Path(__file__).with_name("results")
+OWN_TOOLS = ("bench-load", "bench-rival")
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one repetition")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="KEYS",
+        help=f"ratios to measure, separated by commas: {', '.join(one.key for one in RATIOS)}",
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    given = parser.parse_args()
+    given.keys = [key for key in given.only.split(",") if key]
+    unknown = set(given.keys) - {one.key for one in RATIOS}
+    if unknown:
+        parser.error(f"no such ratio: {', '.join(sorted(unknown))}")
+    return given
+
+
+def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """The document of one run."""
+    begun_s = time.monotonic()
+    facts: dict[str, Any] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": report.machine(),
+    }
+    sizes: Sizes = QUICK if given.quick else FULL
+    ratios = chosen(given.keys)
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - begun_s:6.1f} s  {what}", file=sys.stderr, flush=True)
+
+    say("starting")
+    with World(sizes, directory=directory) as world:
+        with_curve = not given.keys and not given.quick
+        findings = Run(world, ratios, say=say).measure(with_curve=with_curve)
+        facts |= {
+            "versions": report.versions(world.versions, go=find_go()),
+            "memory_mib": {name: round(mib, 1) for name, mib in world.memory_mib().items()},
+            "bytes_each": {name: round(size) for name, size in world.bytes_each.items()},
+            "startup_s": {name: round(took, 2) for name, took in world.startup_s.items()},
+        }
+    name = "quick" if given.quick else "full"
+    facts["sizes"] = {"name": name, **dataclasses.asdict(sizes)}
+    facts["seconds"] = round(time.monotonic() - begun_s, 1)
+    return report.compose(findings, ratios, facts)
+
+
+def main() -> int:
+    """Build the tools, measure, write, print; the exit status."""
+    given = arguments()
+    # As for Ctrl-C: everything that was started is stopped in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status = install([tool for tool in TOOLS if tool.name in OWN_TOOLS])
+    if status:
+        return status
+    directory = Path(tempfile.mkdtemp(prefix="seckill-bench-"))
+    try:
+        document = measure(given, directory)
+    except (StackError, RuntimeError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print(report.write(document, given.output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The load generator (bench/load, in Go) as an object: commands go in, samples come out."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from bench.cores import children_on
+from bench.sample import Sample, Unfit
+from seckill.dev_issuer import DevIssuer
+
+# No command lasts as long; one that does is stuck.
+COMMAND_TIMEOUT_S = 180.0
+# Per call: a purchase that takes longer counts as lost.
+CALL_TIMEOUT_S = 10.0
+CONNECTIONS = 8
+IN_FLIGHT = 64
+
+Clocks = Callable[[], Mapping[str, float]]
+
+
+def no_clocks() -> Mapping[str, float]:
+    """For commands whose cost nobody asks for."""
+    return {}
+
+
+class Load:
+    """The generator's process; a context manager that ends it."""
+
+    def __init__(self, binary: Path, *, cores: Collection[int]) -> None:
+        with children_on(cores):
+            self._process = subprocess.Popen(
+                [str(binary)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
+                env={"GOMAXPROCS": str(len(cores))},
+            )
+        self.pid = self._process.pid
+        self.buyers = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def mint(self, count: int, issuer: DevIssuer) -> None:
+        """Make identities until there are `count` buyers."""
+        if count > self.buyers:
+            self._command(
+                {
+                    "op": "mint",
+                    "count": count - self.buyers,
+                    "prefix": "buyer",
+                    "jwks": str(issuer.jwks_path),
+                    "issuer": issuer.issuer,
+                    "audience": issuer.audience,
+                },
+                no_clocks,
+            )
+            self.buyers = count
+
+    def run(
+        self,
+        call: str,
+        target: str,
+        *,
+        clocks: Clocks = no_clocks,
+        connections: int = CONNECTIONS,
+        in_flight: int = IN_FLIGHT,
+        **more: Any,
+    ) -> Sample:
+        """Send calls and wait for all answers.
+
+        Args:
+            call: echo, issue, purchase or poll.
+            target: host:port.
+            clocks: seconds of CPU by process, read right before and right after.
+            connections, in_flight: connections, and calls under way on each.
+            more: sku, first, buyers, block, presses, total, seconds, rate: see load/main.go.
+
+        Raises:
+            Unfit: the generator could not go on; the message is its own.
+        """
+        command = {
+            "op": "run",
+            "call": call,
+            "target": target,
+            "connections": connections,
+            "in_flight": in_flight,
+            "timeout_s": CALL_TIMEOUT_S,
+            **more,
+        }
+        return self._command(command, clocks)
+
+    def run_scripts(self, **command: Any) -> Sample:
+        """Run a script on Redis as redis-benchmark would; arguments: see load/main.go."""
+        return self._command({"op": "redis", **command}, no_clocks)
+
+    def _command(self, command: Mapping[str, Any], clocks: Clocks) -> Sample:
+        assert self._process.stdin is not None  # noqa: S101 - both are pipes
+        assert self._process.stdout is not None  # noqa: S101
+        stuck = threading.Timer(COMMAND_TIMEOUT_S, self._process.kill)
+        stuck.start()
+        try:
+            before = clocks()
+            self._process.stdin.write(json.dumps(command) + "\n")
+            line = self._process.stdout.readline()
+            if "ended" in line:
+                after = clocks()
+                line = self._process.stdout.readline()
+        finally:
+            stuck.cancel()
+        if not line:
+            raise Unfit(f"the load generator ended in the middle of {command}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Unfit(answer["error"])
+        return Sample(
+            calls=answer["calls"],
+            seconds=answer["seconds"],
+            cpu_s={name: after[name] - before[name] for name in before},
+            statuses=answer["statuses"] or {},
+            outcomes=answer["outcomes"] or {},
+            latency_ms=answer["latency_ms"] or {},
+        )

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Buyers of a block press in turn, each two or three times, before the next block's.
+func TestBuyersPressInBlocks(t *testing.T) {
+	wanted := command{First: 10, Buyers: 4, Block: 2, Presses: 2.5}
+	presses := map[int]int{}
+	for n, expected := range []int{10, 11, 10, 11, 10, 12, 13, 12, 13, 12} {
+		found := buyerOf(int64(n), wanted)
+		presses[found]++
+		if found != expected {
+			t.Errorf("call %d is pressed by %d, not %d", n, found, expected)
+		}
+	}
+	if len(presses) != wanted.Buyers {
+		t.Errorf("%d buyers pressed", len(presses))
+	}
+}
+
+// Without blocks every buyer presses once before anybody presses twice.
+func TestBuyersPressInTurn(t *testing.T) {
+	wanted := command{First: 3, Buyers: 2}
+	for n, expected := range []int{3, 4, 3, 4} {
+		if found := buyerOf(int64(n), wanted); found != expected {
+			t.Errorf("call %d is pressed by %d, not %d", n, found, expected)
+		}
+	}
+}
+
+// A call that nobody had time to send is late from the moment at which it was due.
+func TestScheduleCountsFromWhenACallIsDue(t *testing.T) {
+	begun := time.Now().Add(-time.Second)
+	plan := &schedule{total: 2, begun: begun, interval: 100 * time.Millisecond}
+	for n := range int64(2) {
+		number, due, more := plan.take()
+		if !more || number != n || !due.Equal(begun.Add(time.Duration(n)*plan.interval)) {
+			t.Errorf("call %d: %d, due %v, %v", n, number, due.Sub(begun), more)
+		}
+	}
+	if _, _, more := plan.take(); more {
+		t.Error("a third call was sent")
+	}
+}
+
+// What was encoded by hand is read back by hand.
+func TestFieldsOfMessages(t *testing.T) {
+	request := withRequestID(pressWithoutID("sku", "token"), "id")
+	for number, expected := range map[int]string{1: "sku", 3: "token", 4: "id"} {
+		if _, text := field(request, protowire.Number(number)); string(text) != expected {
+			t.Errorf("field %d is %q", number, text)
+		}
+	}
+	if quantity, _ := field(request, 2); quantity != 1 {
+		t.Errorf("quantity is %d", quantity)
+	}
+	if _, text := field([]byte{0xff}, 1); text != nil {
+		t.Errorf("a malformed message has a field: %q", text)
+	}
+}

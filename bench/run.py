@@ -1,0 +1,130 @@
+"""One run: every measurement in turn, again and again, then the few that are taken once."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from bench.measures import latency, parts, presses, rollback
+from bench.ratios import Ratio
+from bench.sample import Sample, Unfit, median
+from bench.world import World
+
+Measure = Callable[[World], dict[str, Sample]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A measurement, and the samples that it gives."""
+
+    measure: Measure
+    gives: frozenset[str]
+
+
+# Within a repetition in this order: what is compared stands side by side.
+STEPS = (
+    Step(presses.echo, frozenset({"echo"})),
+    Step(presses.purchase, frozenset({"issue", "purchase", "order"})),
+    Step(presses.rival_purchase, frozenset({"rival_purchase"})),
+    Step(presses.sold_out, frozenset({"sold_out", "sold_out_once"})),
+    Step(presses.polling, frozenset({"polling"})),
+    Step(presses.alone, frozenset({"alone"})),
+    Step(parts.deciding, frozenset({"reserve", "scripts"})),
+    Step(parts.moving, frozenset({"relay", "orders"})),
+    Step(parts.producing, frozenset({"producer"})),
+    Step(parts.inserting, frozenset({"insert"})),
+    Step(latency.half, frozenset({"echo_half", "purchase_half"})),
+)
+CROWD_STEPS = (
+    Step(presses.crowd, frozenset({"crowd"})),
+    Step(presses.rival_crowd, frozenset({"rival_crowd"})),
+)
+CURVE = Step(latency.curve, frozenset(latency.CURVE_SAMPLES))
+ROLLBACK = frozenset({"rollback_few", "rollback_many"})
+# Found by closed loops; shares of it are what open loops offer.
+CAPACITY = frozenset({"echo", "purchase"})
+HALF_LOAD = frozenset({"echo_half", "purchase_half"})
+
+
+@dataclass
+class Findings:
+    """What a run has found.
+
+    Attributes:
+        samples: by name, one for each repetition.
+        failures: by the name of a sample, why there is none.
+    """
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def capacity(self) -> dict[str, float]:
+        """Calls a second of a closed loop, for those that were measured in one."""
+        names = CAPACITY & self.samples.keys()
+        return {name: median(self.samples[name], lambda one: one.rate_per_s) for name in names}
+
+
+def needed(ratios: Sequence[Ratio]) -> frozenset[str]:
+    """Samples that these ratios are made of."""
+    wanted = {side.sample for ratio in ratios for side in (ratio.numerator, ratio.denominator)}
+    return frozenset(wanted | (CAPACITY if wanted & HALF_LOAD else set()))
+
+
+class Run:
+    """Measures what some ratios need."""
+
+    def __init__(
+        self, world: World, ratios: Sequence[Ratio], *, say: Callable[[str], None]
+    ) -> None:
+        """`say`: told what is being done."""
+        self.findings = Findings()
+        self._world = world
+        self._names = needed(ratios)
+        self._say = say
+        self._begun_s = time.monotonic()
+
+    def measure(self, *, with_curve: bool) -> Findings:
+        """Everything; `with_curve`: also the latency against the offered load."""
+        sizes = self._world.sizes
+        until_s = sizes.repeat_until_s
+        self._repeat(STEPS, sizes.repetitions, until_s=until_s)
+        self._repeat(CROWD_STEPS, sizes.crowd_repetitions, until_s=1.5 * until_s)
+        if with_curve:
+            self._take(CURVE, "once")
+        # Last: the million orders that wait stay in the database.
+        if self._names & ROLLBACK:
+            self._say("rollback")
+            self._try(ROLLBACK, lambda: rollback.flatness(self._world))
+        return self.findings
+
+    def _repeat(self, steps: Sequence[Step], times: int, *, until_s: float) -> None:
+        wanted = [step for step in steps if step.gives & self._names]
+        for turn in range(1, times + 1):
+            if turn > 1 and time.monotonic() - self._begun_s > until_s:
+                return
+            for step in wanted:
+                self._take(step, f"{turn}/{times}")
+
+    def _take(self, step: Step, turn: str) -> None:
+        self._say(f"{turn} {step.measure.__name__}")
+
+        def measure() -> dict[str, list[Sample]]:
+            return {name: [one] for name, one in step.measure(self._world).items()}
+
+        self._try(step.gives, measure)
+        self._world.capacity = self.findings.capacity()
+
+    def _try(
+        self, gives: frozenset[str], measure: Callable[[], Mapping[str, list[Sample]]]
+    ) -> None:
+        """One failure costs its own figures, not the run."""
+        begun_s = time.monotonic()
+        try:
+            for name, some in measure().items():
+                self.findings.samples.setdefault(name, []).extend(some)
+        except (Unfit, grpc.RpcError, KeyError, OSError, RuntimeError, ValueError) as error:
+            took_s = time.monotonic() - begun_s
+            reason = f"{type(error).__name__} after {took_s:.0f} s: {error}"
+            self._say(reason)
+            self.findings.failures.update(dict.fromkeys(gives, reason))

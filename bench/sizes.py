@@ -1,0 +1,76 @@
+"""How much is measured: the whole run, and a quick one for those who change something."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Amounts of one run.
+
+    Attributes:
+        repetitions: of each pair; medians are taken over them.
+        repeat_until_s: a repetition is not begun later than this, nor one of the crowd later than
+            half as long again: a busy machine costs repetitions, not a quarter of an hour.
+        seconds: of intervals that go on for a time.
+        buyers: distinct buyers of one interval of purchases.
+        storm_buyers: buyers who press again and again after the sale is sold out. At the rates
+            measured each stays below the ten presses a second that his bucket allows.
+        crowd_buyers, crowd_attempts, crowd_units: the crowd.
+        crowd_repetitions: of the crowd.
+        alone_buyers: purchases with batches of one.
+        decisions: through BatchReserve, and as single scripts.
+        entries: through the relay, the producer, the consumer and the plain INSERT.
+        pending_few, pending_many, due: orders that wait for their payment, and those to roll back.
+    """
+
+    repetitions: int
+    repeat_until_s: float
+    seconds: float
+    buyers: int
+    storm_buyers: int
+    crowd_buyers: int
+    crowd_attempts: int
+    crowd_units: int
+    crowd_repetitions: int
+    alone_buyers: int
+    decisions: int
+    entries: int
+    pending_few: int
+    pending_many: int
+    due: int
+
+
+FULL = Sizes(
+    repetitions=5,
+    repeat_until_s=360.0,
+    seconds=3.0,
+    buyers=80_000,
+    storm_buyers=10_000,
+    crowd_buyers=200_000,
+    crowd_attempts=500_000,
+    crowd_units=500,
+    crowd_repetitions=3,
+    alone_buyers=10_000,
+    decisions=200_000,
+    entries=100_000,
+    pending_few=10_000,
+    pending_many=1_000_000,
+    due=10_000,
+)
+QUICK = Sizes(
+    repetitions=1,
+    repeat_until_s=60.0,
+    seconds=1.5,
+    buyers=30_000,
+    storm_buyers=10_000,
+    crowd_buyers=40_000,
+    crowd_attempts=100_000,
+    crowd_units=500,
+    crowd_repetitions=1,
+    alone_buyers=3_000,
+    decisions=50_000,
+    entries=30_000,
+    pending_few=2_000,
+    pending_many=50_000,
+    due=2_000,
+)

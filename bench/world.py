@@ -1,0 +1,250 @@
+"""The real stack, the baselines and the load, started once for a whole run."""
+
+import asyncio
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import asyncpg
+import grpc
+import redis
+
+from bench.cores import LOWEST_NICE, Cores, cpu_s, pin, resident_mib
+from bench.load import Clocks, Load
+from bench.sample import Sample, Unfit
+from bench.sizes import Sizes
+from bench.stages import Stage, Stages, python_module, start_program
+from deploy.local import LocalSettings, LocalStack, Process, create_topics
+from deploy.local.mesh import DEAD_LETTER_PARTITIONS, ORDERS_PARTITIONS
+from deploy.local.ports import pick_free_port
+from order_svc.migrate import migrate
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
+from tools.install import BIN
+
+SETTLE_TIMEOUT_S = 120.0
+POLL_S = 0.1
+# What a press goes through.
+PATH = ("gateway", "inventory", "redis")
+# What an order goes through, from the press to its row.
+WHOLE_PATH = (*PATH, "kafka", "order", "postgres")
+CONSUMED = "seckill_reservations_consumed_total "
+# Orders of a run are not paid, and must not expire before its end.
+PAYMENT_WINDOW = timedelta(days=1)
+
+
+class World:
+    """Everything that runs during a benchmark; a context manager that stops it."""
+
+    def __init__(self, sizes: Sizes, *, directory: Path) -> None:
+        self.sizes = sizes
+        self.cores = Cores.split()
+        self.directory = directory
+        self.startup_s: dict[str, float] = {}
+        # Bytes of memory that one of something takes, by what it is.
+        self.bytes_each: dict[str, float] = {}
+        # Calls a second of closed loops so far, of "echo" and "purchase".
+        self.capacity: Mapping[str, float] = {}
+        self._stack = LocalStack(LocalSettings(directory=directory / "stores"))
+        self._exits = ExitStack()
+        self._pids: dict[str, int] = {}
+        self._orders_expected = 0
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._exits.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def _start(self) -> None:
+        self._exits.callback(self._loop.close)
+        begun_s = time.monotonic()
+        self._exits.enter_context(self._stack)
+        self.startup_s["stores"] = time.monotonic() - begun_s
+        self.stores = self._stack.stores
+        self.versions = self._stack.components()
+        self._place_stores()
+        self.create_topics("seckill.orders.v1")
+        self.wait_for(migrate(self.stores.postgres_dsn))
+        self.redis = redis.Redis.from_url(self.stores.redis_url)
+        self._exits.callback(self.redis.close)
+        self.stages = Stages(self.stores, directory=self.directory)
+        self.order = self._start_main("order", behind=True)
+        self.inventory = self._start_main("inventory")
+        self.rollback = self._start_main("rollback", behind=True)
+        self.gateway = self._start_main("gateway")
+        self.echo_address = self._start_echo()
+        self.rival_address = self._start_rival()
+        self.load = self._exits.enter_context(Load(BIN / "bench-load", cores=self.cores.others))
+
+    def _place_stores(self) -> None:
+        """Redis is on the path of a press; Kafka and Postgres work behind it."""
+        stack = self._stack
+        assert stack.valkey and stack.kafka and stack.postgres  # noqa: S101, PT018 - not external
+        self._pids["redis"] = stack.valkey.pid
+        self._pids["kafka"] = stack.kafka.pid
+        self._pids["postgres"] = stack.postgres.pid
+        pin(stack.valkey.pid, self.cores.servers)
+        for server in (stack.kafka, stack.postgres):
+            pin(server.pid, self.cores.others, nice=LOWEST_NICE)
+
+    def _start_main(self, name: str, *, behind: bool = False) -> Stage:
+        """`behind`: not on the path of a press, so it must not take the load's time."""
+        cores = self.cores.others if behind else self.cores.servers
+        nice = LOWEST_NICE if behind else 0
+        stage = self.stages.start(name, cores=cores, nice=nice, main=True)
+        self._exits.callback(stage.stop)
+        self._pids[name] = stage.pid
+        self.startup_s[name] = stage.startup_s
+        return stage
+
+    def _start_echo(self) -> str:
+        address = f"127.0.0.1:{pick_free_port()}"
+        self._start_server("echo", python_module("bench.baselines.echo", address), address)
+        return address
+
+    def _start_rival(self) -> str:
+        address = f"127.0.0.1:{pick_free_port()}"
+        issuer = self.stages.issuer
+        command = [
+            *(str(BIN / "bench-rival"), "-listen", address, "-token-ttl", "2h"),
+            *("-redis", self.redis_address, "-jwks", str(issuer.jwks_path)),
+            *("-issuer", issuer.issuer, "-audience", issuer.audience),
+        ]
+        self._start_server("rival", command, address)
+        return address
+
+    def _start_server(self, name: str, command: list[str], address: str) -> None:
+        process = start_program(command, name=name, directory=self.directory, address=address)
+        self._exits.callback(process.stop)
+        self._pids[name] = process.pid
+        pin(process.pid, self.cores.servers)
+
+    @property
+    def redis_address(self) -> str:
+        """host:port of Redis."""
+        return self.stores.redis_url.removeprefix("redis://").partition("/")[0]
+
+    def redis_url(self, database: int) -> str:
+        """Another database of the same Redis."""
+        return f"redis://{self.redis_address}/{database}"
+
+    def pid(self, name: str) -> int:
+        """Process id of a store, a stage, the echo or the rival."""
+        return self._pids[name]
+
+    def clocks(self, *names: str, more: Mapping[str, Stage | Process] | None = None) -> Clocks:
+        """Reads the CPU used by these processes, and by `more` of them."""
+        pids = {name: self._pids[name] for name in names}
+        pids |= {name: one.pid for name, one in (more or {}).items()}
+        return lambda: {name: cpu_s(pid) for name, pid in pids.items()}
+
+    def memory_bytes(self) -> dict[str, float]:
+        """Bytes in use by the gateway, as the kernel sees it, and by Redis, as it says itself."""
+        used: Any = self.redis.info("memory")
+        return {
+            "gateway": resident_mib(self._pids["gateway"]) * 2**20,
+            "redis": float(used["used_memory"]),
+        }
+
+    def restart_rollback(self) -> None:
+        """Start the rollback stage that was stopped."""
+        self.rollback = self._start_main("rollback", behind=True)
+
+    def memory_mib(self) -> dict[str, float]:
+        """Memory of each process."""
+        return {name: resident_mib(pid) for name, pid in self._pids.items()}
+
+    def wait_for(self, work: Any) -> Any:
+        """Run a coroutine to its end."""
+        return self._loop.run_until_complete(work)
+
+    def create_topics(self, orders: str) -> None:
+        """An orders topic and its dead letters."""
+        partitions = {orders: ORDERS_PARTITIONS, f"{orders}.dlq": DEAD_LETTER_PARTITIONS}
+        self.wait_for(create_topics(self.stores.kafka_bootstrap, partitions))
+
+    def postgres(self) -> "asyncpg.Connection":
+        """A connection of the harness; close it with `wait_for(connection.close())`."""
+        return self.wait_for(asyncpg.connect(self.stores.postgres_dsn))
+
+    def create_sale(self, *, units: int, address: str = "", prefix: str = "bench") -> str:
+        """A new sale, open now; its sku.
+
+        Args:
+            units: for sale.
+            address: an inventory stage; the main one unless given.
+        """
+        terms = sale_pb2.SaleTerms(
+            sku=f"{prefix}-{uuid.uuid4().hex[:12]}",
+            title="Benchmark",
+            total_units=units,
+            unit_price=sale_pb2.Money(currency="EUR", minor_units=100),
+        )
+        terms.payment_window.FromTimedelta(PAYMENT_WINDOW)
+        terms.end_time.FromMilliseconds(int((time.time() + 86_400) * 1000))
+        with grpc.insecure_channel(address or self.inventory.address) as channel:
+            stub = inventory_pb2_grpc.InventoryServiceStub(channel)
+            stub.CreateSale(inventory_pb2.CreateSaleRequest(terms=terms), timeout=10)
+        return terms.sku
+
+    def create_rival_sale(self, *, units: int) -> str:
+        """A new sale of the rival; its sku."""
+        sku = f"rival-{uuid.uuid4().hex[:12]}"
+        terms: dict[Any, Any] = {
+            "state": "open",
+            "start_ms": 0,
+            "end_ms": int((time.time() + 86_400) * 1000),
+            "limit": 1,
+            "epoch": 1,
+        }
+        self.redis.hset(f"rival:sale:{{{sku}}}", mapping=terms)
+        self.redis.set(f"rival:stock:{{{sku}}}", units)
+        return sku
+
+    def issue(self, sku: str, *, buyers: int, target: str = "") -> Sample:
+        """Have a purchase token issued to each of the first `buyers` buyers."""
+        self.load.mint(buyers, self.stages.issuer)
+        target = target or self.gateway.address
+        return self.load.run("issue", target, sku=sku, buyers=buyers, total=buyers).require()
+
+    def expect_orders(self, sample: Sample) -> None:
+        """Tell how many reservations are on their way to the order stage."""
+        self._orders_expected += sample.outcomes.get("RESERVED", 0)
+
+    def settle(self) -> None:
+        """Wait until every reservation has become an order."""
+        self.poll_until(lambda: self.consumed(self.order) >= self._orders_expected)
+
+    @staticmethod
+    def consumed(order: Stage) -> int:
+        """Reservations that an order stage has dealt with."""
+        with urllib.request.urlopen(order.metrics_url, timeout=10) as answer:  # noqa: S310 - our own
+            for line in answer.read().decode().splitlines():
+                if line.startswith(CONSUMED):
+                    return int(float(line.removeprefix(CONSUMED)))
+        return 0
+
+    @staticmethod
+    def poll_until(
+        holds: Callable[[], bool],
+        *,
+        interval_s: float = POLL_S,
+        timeout_s: float = SETTLE_TIMEOUT_S,
+    ) -> None:
+        """Wait until `holds` says so. Raises Unfit where it does not in time."""
+        deadline_s = time.monotonic() + timeout_s
+        while not holds():
+            if time.monotonic() > deadline_s:
+                raise Unfit(f"waited for {timeout_s:.0f} s in vain")
+            time.sleep(interval_s)

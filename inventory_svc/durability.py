@@ -1,0 +1,125 @@
+"""Whether Redis and Kafka are configured to keep what they have acknowledged."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+from redis.exceptions import ResponseError
+
+from inventory_svc import metrics
+from inventory_svc.settings import InventorySettings
+from seckill.errors import DependencyUnavailable
+from seckill.redis_client import redis_faults
+from seckill.safety import ConfigurationCheck, Look
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+IN_SYNC_REPLICAS_MIN = 2
+KAFKA_TIMEOUT_MS = 5_000
+
+
+async def unsafe_redis_settings(
+    client: "redis.asyncio.Redis", *, production: bool
+) -> Sequence[str] | None:
+    """A sentence for each setting with which Redis may lose reservations.
+
+    Args:
+        production: an append-only file is demanded too.
+
+    Returns:
+        None where Redis does not let us look, as managed ones do.
+
+    Raises:
+        DependencyUnavailable: it does not answer.
+    """
+    try:
+        with redis_faults():
+            found: Any = await client.config_get("maxmemory-policy", "appendonly")
+    except DependencyUnavailable as error:
+        if isinstance(error.__cause__, ResponseError):
+            return None
+        raise
+    problems = []
+    # Whatever else it is, keys of a sale would be evicted while it sells.
+    policy = found.get("maxmemory-policy", "noeviction")
+    if policy != "noeviction":
+        problems.append(f"maxmemory-policy is {policy}, and must be noeviction")
+    if production and found.get("appendonly", "yes") != "yes":
+        problems.append("appendonly is no: a restart would lose every reservation")
+    return problems
+
+
+async def unsafe_kafka_settings(bootstrap: str, *, topic: str) -> Sequence[str] | None:
+    """A sentence for each setting with which Kafka may lose reservations.
+
+    Args:
+        bootstrap: the brokers.
+        topic: where reservations go.
+
+    Returns:
+        None where Kafka does not let us look.
+
+    Raises:
+        DependencyUnavailable: it does not answer.
+    """
+    try:
+        values = await _topic_settings(bootstrap, topic)
+    except (ClusterAuthorizationFailedError, TopicAuthorizationFailedError):
+        return None
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise DependencyUnavailable("kafka does not answer") from error
+    problems = []
+    in_sync = int(values.get("min.insync.replicas", "1"))
+    if in_sync < IN_SYNC_REPLICAS_MIN:
+        problems.append(
+            f"min.insync.replicas of {topic} is {in_sync}, and must be {IN_SYNC_REPLICAS_MIN}"
+        )
+    if values.get("unclean.leader.election.enable") == "true":
+        problems.append(f"unclean.leader.election.enable of {topic} is true")
+    return problems
+
+
+async def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=KAFKA_TIMEOUT_MS)
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        (response,) = await admin.describe_configs([resource])
+    finally:
+        await admin.close()
+    found: Any = response.resources[0]  # (error code, message, type, name, entries)
+    if found[0]:
+        raise for_code(found[0])(found[1])
+    return {entry[0]: entry[1] for entry in found[4]}
+
+
+def configuration_checks(
+    settings: InventorySettings, client: "redis.asyncio.Redis"
+) -> dict[str, ConfigurationCheck]:
+    """Checks by store; none where the settings switch them off."""
+    production = settings.profile == "production"
+    looks: dict[str, Look] = {}
+    if settings.inventory_check_configuration:
+        looks["redis"] = lambda: unsafe_redis_settings(client, production=production)
+    if settings.inventory_check_configuration and production:
+        looks["kafka"] = lambda: unsafe_kafka_settings(
+            settings.kafka_bootstrap, topic=settings.orders_topic
+        )
+    return {
+        store: ConfigurationCheck(
+            store,
+            look,
+            interval_s=settings.inventory_configuration_interval_s,
+            hidden=partial(metrics.configuration_hidden.labels(store).set, 1),
+        )
+        for store, look in looks.items()
+    }

@@ -1,0 +1,164 @@
+"""The order line of a test: stages as processes on the test's own stores, that can be killed."""
+
+import asyncio
+import os
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+
+from deploy.local import Process, Stores
+from deploy.local.deadline import drive
+from deploy.local.mesh import Ports, claim_ports, service_environment, service_specs
+from deploy.local.ports import LOOPBACK, pick_free_port
+from seckill.dev_issuer import load_or_create
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
+from tests.conftest import Topics
+from tests.faults.reading import StoreReader
+from tests.mesh import FREE_PORTS
+from tests.waiting import eventually
+
+CALL_S = 10.0
+# A caller finds a stage that came back soon, as a patient one does in production.
+CHANNEL_OPTIONS = [
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 300),
+]
+# Short enough for a test; none of them changes what is done, only when.
+QUICK = {
+    "SECKILL_INVENTORY_RELAY_CLAIM_IDLE_S": "1",
+    "SECKILL_INVENTORY_RELAY_DELIVERY_TIMEOUT_S": "2",
+    "SECKILL_INVENTORY_RELAY_BACKOFF_MAX_S": "0.5",
+    "SECKILL_ORDER_BACKOFF_MAX_S": "0.5",
+    "SECKILL_ROLLBACK_INTERVAL_S": "0.2",
+    "SECKILL_ROLLBACK_DATABASE_INTERVAL_S": "0.5",
+    "SECKILL_ROLLBACK_BACKOFF_MAX_S": "0.5",
+    "SECKILL_DRAIN_TIMEOUT_S": "5",
+}
+
+
+class Line:
+    """Stages, each started by the test with the faults it wants."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        topics: Topics,
+        group: str,
+        directory: Path,
+        reader: StoreReader,
+    ) -> None:
+        """`group`: of the consumers; `reader`: looks into the same stores."""
+        self.reader = reader
+        self.group = group
+        self.issuer = load_or_create(directory / "secrets")
+        self._directory = directory
+        self._ports = claim_ports(FREE_PORTS)
+        inherited = {key: value for key, value in os.environ.items() if "SECKILL_" not in key}
+        self._environment = {
+            **inherited,
+            **service_environment(stores, ports=self._ports, issuer=self.issuer),
+            **QUICK,
+            "SECKILL_ORDERS_TOPIC": topics.orders,
+            "SECKILL_DEAD_LETTER_TOPIC": topics.dead_letters,
+            "SECKILL_ORDER_CONSUMER_GROUP": group,
+        }
+        self._replicas: dict[str, Ports] = {}
+        self._processes: dict[str, Process] = {}
+
+    async def start(self, *stages: str, failpoints: str = "", **settings: str) -> None:
+        """Start stages side by side and wait until they are ready; see `begin`."""
+        await self.begin(*stages, failpoints=failpoints, **settings)
+        waits = [self._processes[stage].wait_ready() for stage in stages]
+        await asyncio.to_thread(drive, waits)
+
+    async def begin(self, *stages: str, failpoints: str = "", **settings: str) -> None:
+        """Start stages that may die before they are ready.
+
+        Args:
+            stages: "inventory", or "inventory/b" for another replica of it.
+            failpoints: armed in these processes.
+            settings: field name → value, for these processes.
+        """
+        variables = {f"SECKILL_{name.upper()}": value for name, value in settings.items()}
+        variables["SECKILL_FAILPOINTS"] = failpoints
+        for stage in stages:
+            self._processes[stage] = await asyncio.to_thread(self._process, stage, variables)
+
+    def _process(self, stage: str, variables: Mapping[str, str]) -> Process:
+        name, _, replica = stage.partition("/")
+        ports = dict(self._ports)
+        if replica:
+            ports[name] = self._replicas.setdefault(
+                stage, Ports(grpc=pick_free_port(), metrics=pick_free_port())
+            )
+        prefix = f"SECKILL_{name.upper()}"
+        listens = {
+            f"{prefix}_LISTEN": f"{LOOPBACK}:{ports[name].grpc}",
+            f"{prefix}_METRICS_LISTEN": f"{LOOPBACK}:{ports[name].metrics}",
+        }
+        specs = service_specs(
+            {**self._environment, **listens, **variables},
+            ports=ports,
+            directory=self._directory / (replica or "first"),
+        )
+        return Process(next(spec for spec in specs if spec.name == name))
+
+    async def died(self, stage: str) -> int:
+        """Wait until a stage has ended by itself; returns its exit code."""
+
+        async def exit_code() -> int | None:
+            return self._processes[stage].returncode
+
+        code = await eventually(exit_code, lambda seen: seen is not None)
+        assert code is not None
+        return code
+
+    async def kill(self, stage: str) -> None:
+        """SIGKILL."""
+        await asyncio.to_thread(self._processes[stage].kill)
+
+    async def terminate(self, stage: str) -> int:
+        """SIGTERM; returns the exit code."""
+        await asyncio.to_thread(self._processes[stage].stop)
+        return self._processes[stage].returncode or 0
+
+    def stop(self) -> None:
+        """End what runs, last first."""
+        while self._processes:
+            self._processes.popitem()[1].kill()
+
+    def channel(self, stage: str) -> grpc.aio.Channel:
+        """A new channel to a stage."""
+        name, _, replica = stage.partition("/")
+        port = (self._replicas[stage] if replica else self._ports[name]).grpc
+        return grpc.aio.insecure_channel(f"{LOOPBACK}:{port}", options=CHANNEL_OPTIONS)
+
+    async def open_sale(self, terms: sale_pb2.SaleTerms) -> str:
+        """Create a sale; returns its sku."""
+        async with self.channel("inventory") as channel:
+            await inventory_pb2_grpc.InventoryServiceStub(channel).CreateSale(
+                inventory_pb2.CreateSaleRequest(terms=terms), timeout=CALL_S
+            )
+        return terms.sku
+
+    async def metric(self, stage: str, name: str) -> float:
+        """The sum of a metric's samples over its labels; 0 where there are none."""
+        ports = self._replicas.get(stage) or self._ports[stage]
+        url = f"http://{LOOPBACK}:{ports.metrics}/metrics"
+
+        def read() -> str:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return str(answer.read().decode())
+
+        lines = (await asyncio.to_thread(read)).splitlines()
+        samples = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in samples)
+
+    def log(self, stage: str) -> str:
+        """What a stage has logged."""
+        return self._processes[stage].spec.log_path.read_text()

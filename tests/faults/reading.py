@@ -1,0 +1,188 @@
+"""Reads the stores themselves for the checker, and waits until they agree."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from deploy.local import Stores
+from seckill.delay import KEY as DELAY_KEY
+from tests.conftest import Topics
+from tests.faults.checker import Facts, Hold, OrderRow, check
+from tests.faults.history import History
+
+# Time after the last fault within which everything must be settled.
+CONVERGE_TIMEOUT_S = 60.0
+INTERVAL_S = 0.1
+# These must hold at every moment, also while things are under way.
+ALWAYS = frozenset("OU")
+# Pooled connections to a store that was killed since are found broken one by one.
+RETRIES_MAX = 3
+
+
+class StoreReader:
+    """Looks into Postgres, Redis and Kafka beside the stages."""
+
+    def __init__(
+        self,
+        *,
+        sql: asyncpg.Pool,
+        client: "redis.asyncio.Redis",
+        bootstrap: str,
+        topics: Topics,
+        group: str,
+    ) -> None:
+        self.sql = sql
+        self.redis = client
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._group = group
+
+    async def facts(self, sku: str) -> Facts:
+        """What the stores hold for this sale now; Postgres is read in one snapshot."""
+        async with (
+            self.sql.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            sale = await connection.fetchrow("SELECT total, sold FROM sales WHERE sku = $1", sku)
+            orders = await connection.fetch("SELECT * FROM order_details WHERE sku = $1", sku)
+            ledger = await connection.fetch(
+                "SELECT coalesce(order_no, ''), kind, quantity FROM stock_ledger"
+                " WHERE sku = $1 ORDER BY id",
+                sku,
+            )
+            late = await connection.fetch(
+                "SELECT late.payment_id FROM late_payments late JOIN orders USING (order_no)"
+                " WHERE sku = $1",
+                sku,
+            )
+        assert sale is not None, f"{sku} is not registered"
+        numbers = {row["order_no"] for row in orders}
+        remaining = await self.redis.get(f"seckill:stock:{{{sku}}}")
+        holds: dict[Any, Any] = await self.redis.hgetall(f"seckill:users:{{{sku}}}")
+        delayed: list[Any] = await self.redis.zrange(DELAY_KEY, 0, -1)
+        return Facts(
+            total=sale["total"],
+            sold=sale["sold"],
+            orders=tuple(_order(row) for row in orders),
+            ledger=tuple((row[0], row[1], row[2]) for row in ledger),
+            late_payments=frozenset(row[0] for row in late),
+            remaining=None if remaining is None else int(remaining),
+            holds={user.decode(): _hold(text.decode()) for user, text in holds.items()},
+            backlog=int(await self.redis.xlen(f"seckill:queue:{{{sku}}}")),
+            unacknowledged=await self._unacknowledged(sku),
+            delayed=frozenset(number.decode() for number in delayed) & numbers,
+            lag=await self._lag(),
+            dead_letters=len(await self.messages(self._topics.dead_letters)),
+        )
+
+    async def _unacknowledged(self, sku: str) -> int:
+        groups: list[Any] = await self.redis.xinfo_groups(f"seckill:queue:{{{sku}}}")
+        return sum(int(group["pending"]) for group in groups)
+
+    async def _lag(self) -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await admin.start()
+        try:
+            committed = await admin.list_consumer_group_offsets(self._group)
+        finally:
+            await admin.close()
+        async with self._client(self._topics.orders) as client:
+            ends = await client.end_offsets(client.assignment())
+        done = {partition: max(0, at.offset) for partition, at in committed.items()}
+        return sum(end - done.get(partition, 0) for partition, end in ends.items())
+
+    def _client(self, topic: str) -> AIOKafkaConsumer:
+        """Reads all partitions from the first message on, in no group."""
+        return AIOKafkaConsumer(
+            topic, bootstrap_servers=self._bootstrap, auto_offset_reset="earliest"
+        )
+
+    async def messages(self, topic: str = "") -> list[ConsumerRecord]:
+        """All messages of a topic, by default of that of reservations."""
+        found: list[ConsumerRecord] = []
+        async with (
+            asyncio.timeout(CONVERGE_TIMEOUT_S),
+            self._client(topic or self._topics.orders) as client,
+        ):
+            count = sum((await client.end_offsets(client.assignment())).values())
+            while len(found) < count:
+                batches = await client.getmany(timeout_ms=200)
+                found += [record for batch in batches.values() for record in batch]
+        return found
+
+    async def violations(
+        self,
+        sku: str,
+        history: History,
+        *,
+        forgotten: Collection[str] = (),
+        timeout_s: float = CONVERGE_TIMEOUT_S,
+    ) -> list[str]:
+        """What is still wrong when everything has settled, or when the time for that is over.
+
+        Raises:
+            AssertionError: an invariant that must hold at every moment did not.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            found = await self.look(sku, history, forgotten=forgotten)
+            if not found or time.monotonic() > deadline_s:
+                return found
+            await asyncio.sleep(INTERVAL_S)
+
+    async def look(
+        self, sku: str, history: History, *, forgotten: Collection[str] = ()
+    ) -> list[str]:
+        """What is wrong at this moment; things may be under way.
+
+        Raises:
+            AssertionError: an invariant that must hold at every moment did not.
+        """
+        found = check(await self.facts(sku), history, forgotten=forgotten)
+        broken = [str(violation) for violation in found if violation.invariant in ALWAYS]
+        assert not broken, broken
+        return [str(violation) for violation in found]
+
+
+def _order(row: asyncpg.Record) -> OrderRow:
+    return OrderRow(
+        order_no=row["order_no"],
+        user_id=row["user_id"],
+        request_id=row["request_id"],
+        status=row["status"],
+        quantity=row["quantity"],
+        restored=row["restored_at"] is not None,
+        payment_id=row["payment_id"],
+    )
+
+
+def _hold(text: str) -> Hold:
+    number, quantity, _ = text.removeprefix("-").split(" ")
+    return Hold(order_no=number, quantity=int(quantity), live=not text.startswith("-"))
+
+
+@asynccontextmanager
+async def open_reader(stores: Stores, *, topics: Topics, group: str) -> AsyncIterator[StoreReader]:
+    """A reader with connections of its own; nothing is connected before the first look."""
+    async with (
+        asyncpg.create_pool(stores.postgres_dsn, min_size=0, max_size=4) as pool,
+        redis.asyncio.Redis.from_url(
+            stores.redis_url, retry=Retry(NoBackoff(), RETRIES_MAX)
+        ) as client,
+    ):
+        yield StoreReader(
+            sql=pool,
+            client=client,
+            bootstrap=stores.kafka_bootstrap,
+            topics=topics,
+            group=group,
+        )

@@ -1,0 +1,68 @@
+"""The arithmetic of the benchmark: shares, medians, ratios, and what makes a sample unfit."""
+
+import pytest
+
+from bench.ratios import Figure, Ratio
+from bench.sample import Sample, Unfit, median, median_cpu_us
+
+
+def sample_of(*, calls: int = 1_000, seconds: float = 1.0, cpu_s: float = 0.5) -> Sample:
+    """A sample of one process."""
+    return Sample(
+        calls=calls,
+        seconds=seconds,
+        cpu_s={"gateway": cpu_s},
+        statuses={"OK": calls},
+        outcomes={"RESERVED": calls - 10, "SOLD_OUT": 10},
+    )
+
+
+def ratio_of(*, aim: float, at_most: bool) -> Ratio:
+    """Rates of `upper` over those of `lower`."""
+
+    def rate(name: str) -> Figure:
+        return Figure(name, lambda one: one.rate_per_s, "1/s")
+
+    return Ratio("key", aim, rate("upper"), rate("lower"), "upper / lower", at_most=at_most)
+
+
+def test_cost_adds_all_processes() -> None:
+    """A call costs what all of its processes have used."""
+    sample = Sample(calls=1_000, seconds=2.0, cpu_s={"gateway": 0.03, "redis": 0.01})
+    assert sample.rate_per_s == 500
+    assert sample.cpu_us == pytest.approx(40)
+    assert sample.per_cpu_s == pytest.approx(25_000)
+
+
+def test_samples_with_other_answers_are_unfit() -> None:
+    """Refusals must not pass for purchases, nor errors for answers."""
+    sample = sample_of()
+    assert sample.require() is sample
+    assert sample.require(outcome="RESERVED", least=0.99) is sample
+    with pytest.raises(Unfit, match="990 of 1000 calls ended with RESERVED"):
+        sample.require(outcome="RESERVED")
+
+
+def test_medians_ignore_one_bad_repetition() -> None:
+    """One repetition that was disturbed does not move the figure."""
+    samples = [sample_of(cpu_s=cost) for cost in (0.5, 9.0, 0.6)]
+    assert median(samples, lambda one: one.cpu_us) == pytest.approx(600)
+    assert median_cpu_us(samples) == {"gateway": pytest.approx(600)}
+
+
+def test_spread_compares_within_repetitions() -> None:
+    """Lowest and highest come from what was measured side by side."""
+    samples = {
+        "upper": [sample_of(calls=100), sample_of(calls=900)],
+        "lower": [sample_of(calls=100), sample_of(calls=300)],
+    }
+    assert ratio_of(aim=2, at_most=False).spread(samples) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("at_most", "value", "reached"),
+    [(False, 2.0, True), (False, 1.9, False), (True, 2.0, True), (True, 2.1, False)],
+)
+def test_aims_are_bounds_of_either_kind(at_most: bool, value: float, reached: bool) -> None:
+    """Most aims are to be reached, some are not to be exceeded."""
+    assert ratio_of(aim=2, at_most=at_most).reached(value) is reached
