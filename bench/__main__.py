@@ -24,6 +24,8 @@ from deploy.local import StackError
 from tools.install import TOOLS, find_go, install
 
 RESULTS = Path(__file__).with_name("results")
+# Of quick and partial runs, which must not pass for the results of this release.
+SCRATCH = Path(__file__).parents[1] / "build" / "bench"
 OWN_TOOLS = ("bench-load", "bench-rival")
 
 
@@ -37,12 +39,17 @@ def arguments() -> argparse.Namespace:
         metavar="KEYS",
         help=f"ratios to measure, separated by commas: {', '.join(one.key for one in RATIOS)}",
     )
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder of the results (bench/results; build/bench for a part or a quick run)",
+    )
     given = parser.parse_args()
     given.keys = [key for key in given.only.split(",") if key]
     unknown = set(given.keys) - {one.key for one in RATIOS}
     if unknown:
         parser.error(f"no such ratio: {', '.join(sorted(unknown))}")
+    given.output = given.output or (SCRATCH if given.quick or given.keys else RESULTS)
     return given
 
 

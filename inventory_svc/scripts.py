@@ -129,8 +129,10 @@ class ScriptRunner:
                 return await _evalsha(connection, digest, keys, args)
             except NoScriptError:
                 log.info("script is loaded again", script=script.name)
-        digest = self._digests[script.name] = await _load(connection, script)
-        return await _evalsha(connection, digest, keys, args)
+        text, self._digests[script.name] = await _load(connection, script)
+        # By its text: another SCRIPT FLUSH may have come meanwhile.
+        reply: list[Any] = await _call(connection, "EVAL", text, len(keys), *keys, *args)
+        return reply
 
 
 async def _evalsha(
@@ -163,10 +165,11 @@ async def _confirm(connection: Any, confirm: Confirmation, marker: str) -> None:
         raise OutcomeUnknown(f"{confirmed} of {confirm.replicas} replicas have confirmed")
 
 
-async def _load(connection: Any, script: Script) -> bytes:
+async def _load(connection: Any, script: Script) -> tuple[str, bytes]:
+    """(text of the script for this server, digest under which it is known there now)."""
     info: Any = await _call(connection, "INFO", "server")
     text = info.decode() if isinstance(info, bytes) else str(info)
     facts = dict(line.partition(":")[::2] for line in text.splitlines())
     major = int(facts["redis_version"].partition(".")[0])
-    digest: bytes = await _call(connection, "SCRIPT", "LOAD", script.text(server_major=major))
-    return digest
+    text = script.text(server_major=major)
+    return text, await _call(connection, "SCRIPT", "LOAD", text)

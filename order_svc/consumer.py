@@ -74,11 +74,14 @@ class OrderConsumer:
             await self._stop(client)
 
     async def _stop(self, client: AIOKafkaConsumer) -> None:
-        try:
-            async with asyncio.timeout(self._settings.order_kafka_timeout_s):
-                await client.stop()
-        except (KafkaError, TimeoutError, OSError) as error:
-            log.warning("kafka client did not stop in good order", error=repr(error))
+        # Gathered: while Kafka is away aiokafka ends this with CancelledError, which would end us
+        # as well, and nobody would read orders any more.
+        (problem,) = await asyncio.gather(
+            asyncio.wait_for(client.stop(), self._settings.order_kafka_timeout_s),
+            return_exceptions=True,
+        )
+        if problem is not None:
+            log.warning("kafka client did not stop in good order", error=repr(problem))
 
     async def run_once(self, client: AIOKafkaConsumer) -> BatchResult:
         """One batch, from the poll to the offset. Where a store is away, one pause instead."""

@@ -55,12 +55,15 @@ class Process:
         try:
             yield
         finally:
+            task.remove_done_callback(self._task_ended)
             await _end(task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._ended.done():
+        if self._ended.done():
             return
-        error = task.exception() or RuntimeError(f"task {task.get_name()} ended by itself")
+        # Not cancelled by us: a library has let its own cancellation out, and the work is not done.
+        error = None if task.cancelled() else task.exception()
+        error = error or RuntimeError(f"task {task.get_name()} ended by itself")
         log.error("background task died", task=task.get_name(), exc_info=error)
         self._ended.set_exception(error)
 

@@ -98,17 +98,20 @@ class Crowd:
         return time.monotonic() - begun_s
 
     async def wait_for_units(self, *, until_paid: int, timeout_s: float) -> None:
-        """Late buyers press whenever units are back, and pay, until enough are paid."""
-        async with asyncio.timeout(timeout_s):
-            while self.tally.paid < until_paid and self._waiting:
-                remaining = await self._remaining_units()
-                late = [self._waiting.popleft() for _ in range(min(remaining, len(self._waiting)))]
+        """Late buyers press whenever units are back, and pay, until enough are paid.
+
+        After `timeout_s` the sale is left as it is: the verdict will say what is wrong.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while self.tally.paid < until_paid and self._waiting and time.monotonic() < deadline_s:
+            remaining = await self._remaining_units()
+            late = [self._waiting.popleft() for _ in range(min(remaining, len(self._waiting)))]
+            for buyer in late:
+                buyer.pays = True
+            async with asyncio.TaskGroup() as group:
                 for buyer in late:
-                    buyer.pays = True
-                async with asyncio.TaskGroup() as group:
-                    for buyer in late:
-                        group.create_task(self._visit(buyer))
-                await asyncio.sleep(ORDER_POLL_S)
+                    group.create_task(self._visit(buyer))
+            await asyncio.sleep(ORDER_POLL_S)
 
     async def knock_again(self, count: int) -> None:
         """Some refused buyers press once more when everything is paid, to be refused again."""

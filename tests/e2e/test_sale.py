@@ -1,6 +1,8 @@
 """A whole sale through the mesh, judged by what the stores and the buyers say."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import grpc
 import pytest
@@ -29,9 +31,12 @@ from tests.waiting import eventually
 
 
 async def play(
-    mesh: Mesh, scenario: Scenario, *, during: "asyncio.Task[None] | None" = None
+    mesh: Mesh,
+    scenario: Scenario,
+    *,
+    during: Callable[[Crowd], Coroutine[Any, Any, None]] | None = None,
 ) -> tuple[Verdict, Crowd]:
-    """Run the demo's scenario against the mesh."""
+    """Run the demo's scenario against the mesh, and `during` it something else."""
     sku = await open_sale(
         mesh, sale_terms(units=scenario.stock, payment_window_s=scenario.payment_window_s)
     )
@@ -47,10 +52,11 @@ async def play(
     ]
     async with connect(mesh.address("gateway")) as stubs:
         crowd = Crowd(stubs, scenario=scenario, sku=sku, price=PRICE, buyers=buyers)
-        await crowd.arrive()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(crowd.arrive())
+            if during is not None:
+                group.create_task(during(crowd))
         await crowd.wait_for_units(until_paid=scenario.stock, timeout_s=90)
-        if during is not None:
-            await during
         books = await settle(mesh.stores, sku, timeout_s=60)
     return judge(books, stock=scenario.stock, buyers=buyers), crowd
 
@@ -70,14 +76,16 @@ async def test_a_crowd_gets_exactly_the_stock_and_unpaid_units_find_late_buyers(
 async def test_killing_a_service_during_the_sale_loses_nothing(mesh: Mesh, victim: str) -> None:
     """Any of the four is killed while the crowd arrives and started again: still 0 / 0 / 0."""
 
-    async def kill_and_restart() -> None:
-        await asyncio.sleep(0.7)
+    async def kill_and_restart(crowd: Crowd) -> None:
+        async def attempts() -> int:
+            return crowd.tally.attempts
+
+        await eventually(attempts, lambda count: count > 100)
         await asyncio.to_thread(mesh.kill, victim)
         await asyncio.to_thread(mesh.restart, victim)
 
-    task = asyncio.create_task(kill_and_restart())
     scenario = Scenario(buyers=800, stock=30, seconds=1.5, payment_window_s=3.0)
-    verdict, crowd = await play(mesh, scenario, during=task)
+    verdict, crowd = await play(mesh, scenario, during=kill_and_restart)
     assert verdict == Verdict(oversold=0, lost=0, unaccounted=0)
     assert crowd.tally.paid == 30
 

@@ -13,7 +13,7 @@ from order_svc.migrate import migrate
 from tests.conftest import ORDERS_PARTITIONS, Topics
 from tests.factories import new_id
 from tests.faults.buyers import Buyers, InventoryDoor
-from tests.faults.line import Line
+from tests.faults.line import Line, events_topic
 from tests.faults.proxy import FaultProxy
 from tests.faults.reading import open_reader
 
@@ -49,7 +49,8 @@ def make_line(tmp_path: Path) -> MakeLine:
         tag = new_id("line")
         topics = Topics(orders=f"orders-{tag}", dead_letters=f"dead-letters-{tag}")
         await create_topics(
-            stores.kafka_bootstrap, {topics.orders: ORDERS_PARTITIONS, topics.dead_letters: 1}
+            stores.kafka_bootstrap,
+            {topics.orders: ORDERS_PARTITIONS, topics.dead_letters: 1, events_topic(tag): 1},
         )
         async with open_reader(stores, topics=topics, group=tag) as reader:
             line = Line(stores, topics=topics, group=tag, directory=tmp_path / tag, reader=reader)

@@ -40,6 +40,11 @@ QUICK = {
 }
 
 
+def events_topic(group: str) -> str:
+    """Where a line's order events go."""
+    return f"order-events-{group}"
+
+
 class Line:
     """Stages, each started by the test with the faults it wants."""
 
@@ -65,6 +70,7 @@ class Line:
             **QUICK,
             "SECKILL_ORDERS_TOPIC": topics.orders,
             "SECKILL_DEAD_LETTER_TOPIC": topics.dead_letters,
+            "SECKILL_ORDER_EVENTS_TOPIC": events_topic(group),
             "SECKILL_ORDER_CONSUMER_GROUP": group,
         }
         self._replicas: dict[str, Ports] = {}

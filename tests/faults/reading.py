@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 from deploy.local import Stores
 from seckill.delay import KEY as DELAY_KEY
@@ -85,7 +86,11 @@ class StoreReader:
         )
 
     async def _unacknowledged(self, sku: str) -> int:
-        groups: list[Any] = await self.redis.xinfo_groups(f"seckill:queue:{{{sku}}}")
+        try:
+            groups: list[Any] = await self.redis.xinfo_groups(f"seckill:queue:{{{sku}}}")
+        except ResponseError:
+            # There is no such stream: Redis has lost it.
+            return 0
         return sum(int(group["pending"]) for group in groups)
 
     async def _lag(self) -> int:

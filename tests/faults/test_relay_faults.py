@@ -16,6 +16,8 @@ from tests.faults.conftest import MakeBuyers, MakeLine
 from tests.faults.line import Line
 from tests.waiting import eventually
 
+# The consumer measures its lag, and gives up waiting for Kafka, after seconds.
+SOON_TIRED = {"order_lag_interval_s": "1", "order_kafka_timeout_s": "3"}
 RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 
 
@@ -57,7 +59,7 @@ async def test_while_kafka_is_away_buyers_are_served_up_to_the_cap_then_shed(
 ) -> None:
     """RESOURCE_EXHAUSTED at the cap; when Kafka is back everything drains without a restart."""
     async with make_line(replace(own_stores, kafka_bootstrap=own_kafka.url)) as line:
-        await line.start("order", "inventory", inventory_backlog_max="30")
+        await line.start("order", "inventory", **SOON_TIRED, inventory_backlog_max="30")
         sku = await line.open_sale(sale_terms(units=100))
         buyers = make_buyers(line, sku, patience_s=60)
         await buyers.arrive(10)
@@ -68,6 +70,8 @@ async def test_while_kafka_is_away_buyers_are_served_up_to_the_cap_then_shed(
         shed = pressed[30:]
         assert {attempt.code for attempt in shed} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert {attempt.reason for attempt in shed} == {"OVERLOADED"}
+        # Away for so long that the consumer gives its client up.
+        await eventually(lambda: line.metric("order", "seckill_consumer_restarts_total"))
         waiting = asyncio.create_task(buyers.arrive(20))
         await asyncio.to_thread(own_kafka.start)
         assert all(attempt.outcome == RESERVED for attempt in await waiting)
