@@ -18,6 +18,8 @@ from order_svc.work import BatchResult, BatchWork
 from seckill.clock import Clock
 from seckill.errors import DependencyUnavailable
 
+# A member of the group that is silent for this long is forgotten by Kafka.
+SESSION_TIMEOUT_S = 10.0
 log = structlog.get_logger()
 
 
@@ -57,6 +59,7 @@ class OrderConsumer:
             group_id=settings.order_consumer_group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
             max_poll_records=settings.order_batch_max,
         )
 
@@ -65,7 +68,9 @@ class OrderConsumer:
         self._positions = {}
         self._moved_s = self._clock.monotonic_s()
         try:
-            async with asyncio.timeout(self._settings.order_kafka_timeout_s):
+            # Joining waits until Kafka has forgotten a member that died. Whoever gives up before
+            # that leaves the next dead member behind, and nobody ever gets in.
+            async with asyncio.timeout(SESSION_TIMEOUT_S + self._settings.order_kafka_timeout_s):
                 await client.start()
             while True:
                 await self.run_once(client)
@@ -76,11 +81,11 @@ class OrderConsumer:
     async def _stop(self, client: AIOKafkaConsumer) -> None:
         # Gathered: while Kafka is away aiokafka ends this with CancelledError, which would end us
         # as well, and nobody would read orders any more.
-        (problem,) = await asyncio.gather(
+        problems: list[BaseException | None] = await asyncio.gather(
             asyncio.wait_for(client.stop(), self._settings.order_kafka_timeout_s),
             return_exceptions=True,
         )
-        if problem is not None:
+        for problem in filter(None, problems):
             log.warning("kafka client did not stop in good order", error=repr(problem))
 
     async def run_once(self, client: AIOKafkaConsumer) -> BatchResult:

@@ -1,10 +1,12 @@
 """Create Kafka topics, explicitly and any number of times."""
 
+import asyncio
 from collections.abc import Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from deploy.local.deadline import POLL_INTERVAL_S, Deadline
 from deploy.local.errors import StackError
 
 REQUEST_TIMEOUT_MS = 15_000
@@ -38,9 +40,22 @@ async def create_topics(
     await admin.start()
     try:
         response = await admin.create_topics(wanted)
+        for name, code, *details in response.topic_errors:
+            if code not in {0, TopicAlreadyExistsError.errno}:
+                reason = next(iter(details), None) or for_code(code).__name__
+                raise StackError(f"Kafka does not create the topic {name}: {reason}")
+        await _until_known(admin, list(partitions))
     finally:
         await admin.close()
-    for name, code, *details in response.topic_errors:
-        if code not in {0, TopicAlreadyExistsError.errno}:
-            reason = next(iter(details), None) or for_code(code).__name__
-            raise StackError(f"Kafka does not create the topic {name}: {reason}")
+
+
+async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """The controller has the topics; wait until the broker that answers clients has them too."""
+    deadline = Deadline(REQUEST_TIMEOUT_MS / 1000)
+    while True:
+        found = await admin.describe_topics(names)
+        if all(topic["error_code"] == 0 for topic in found):
+            return
+        if deadline.passed:
+            raise StackError(f"Kafka has created {', '.join(names)} but does not serve them")
+        await asyncio.sleep(POLL_INTERVAL_S)

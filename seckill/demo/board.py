@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from rich.columns import Columns
 from rich.live import Live
@@ -49,12 +50,17 @@ async def watch(
     sku: str,
     scenario: Scenario,
     counts: Callable[[], Mapping[Answer, int]],
+    over: asyncio.Event,
 ) -> None:
-    """Keep the picture true until cancelled; `counts` tells the attempts by answer so far."""
-    while True:
+    """Keep the picture true until `over`; `counts` tells the attempts by answer so far.
+
+    Ended by an event: drivers have been seen to swallow a cancellation.
+    """
+    while not over.is_set():
         try:
             books = await read_books(stores, sku)
         except OSError:  # a store that is being restarted: show the last counts
             books = None
         live.update(render(scenario, counts(), books))
-        await asyncio.sleep(REFRESH_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), REFRESH_S)

@@ -124,9 +124,12 @@ async def _play(scenario: Scenario, state: StackState, *, begun_s: float) -> dic
             answer: count + late.by_answer[answer] for answer, count in counts.by_answer().items()
         }
 
+    over = asyncio.Event()
     with Live(console=console, transient=True, refresh_per_second=4) as live:
         picture = asyncio.create_task(
-            board.watch(live, stores=state.stores, sku=sku, scenario=scenario, counts=told)
+            board.watch(
+                live, stores=state.stores, sku=sku, scenario=scenario, counts=told, over=over
+            )
         )
         try:
             wave = await arrive(
@@ -150,7 +153,7 @@ async def _play(scenario: Scenario, state: StackState, *, begun_s: float) -> dic
                 await crowd.knock_again(KNOCKERS)
             books = await settle(state.stores, sku, timeout_s=SETTLE_TIMEOUT_S)
         finally:
-            picture.cancel()
+            over.set()
             await asyncio.gather(picture, return_exceptions=True)
     late.paid -= wave.tally.paid
     wave.tally.add(late)
