@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from gateway.front.call import Call
-from gateway.metrics import BATCH_ITEMS, BATCH_WAIT_SECONDS
+from gateway.metrics import BATCH_ITEMS, BATCH_WAIT_SECONDS, BATCH_WAITING
 from seckill.errors import DeadlinePassed, Overloaded, SeckillError
 
 log = structlog.get_logger()
@@ -63,6 +63,8 @@ class Lane(Generic[W]):
         """
         self._send = send
         self._items = BATCH_ITEMS.labels(stage)
+        self._waiting = BATCH_WAITING.labels(stage)
+        self._told = 0
         self._wait = BATCH_WAIT_SECONDS.labels(stage)
         self._batch_max = batch_max
         self._under_way_max = under_way_max
@@ -87,16 +89,23 @@ class Lane(Generic[W]):
 
     def kick(self) -> None:
         """Begin a batch if there is something to send and room under way."""
+        self._tell()
         if self._queue and len(self._senders) < self._under_way_max:
             sender = asyncio.create_task(self._send_all(), name="batch sender")
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
+
+    def _tell(self) -> None:
+        """Bring the gauge, which all lanes of a stage share, up to date."""
+        self._waiting.inc(len(self._queue) - self._told)
+        self._told = len(self._queue)
 
     async def _send_all(self) -> None:
         """Batch after batch until the queue is empty."""
         while self._queue:
             begun_s = time.monotonic()
             batch = self._take(begun_s)
+            self._tell()
             if not batch:
                 continue
             self._items.observe(len(batch))

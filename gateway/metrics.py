@@ -23,6 +23,9 @@ BATCH_ITEMS = Histogram(
     ("stage",),
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
+BATCH_WAITING = Gauge(
+    "seckill_gateway_batch_waiting_count", "Calls that wait for the next batch.", ("stage",)
+)
 BATCH_WAIT_SECONDS = Histogram(
     "seckill_gateway_batch_wait_seconds",
     "How long the first call of a batch waited for its turn.",

@@ -181,7 +181,7 @@ async def test_script_flush_during_a_rush_goes_unnoticed(
         await line.reader.redis.script_flush()
         flushes += 1
         await asyncio.sleep(0.02)
-    assert flushes > 20
+    assert flushes > 3
     assert not buyers.history.codes
     assert not await line.reader.violations(sku, buyers.history)
 

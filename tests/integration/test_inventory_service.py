@@ -304,15 +304,15 @@ async def test_closed_sale_stays_closed_and_a_window_keeps_its_order(running: Ru
 async def test_silent_redis_is_unavailable_within_the_deadline(running: Running) -> None:
     """A reservation whose reply does not come is OUTCOME_UNKNOWN; asked again, it is known."""
     sku, item = (await running.create()).terms.sku, attempt()
-    await running.kit.redis.client_pause(1_500, all=True)
+    await running.kit.redis.client_pause(4_000, all=True)
     begun_s = asyncio.get_running_loop().time()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await running.reserve(sku, item)
-    assert asyncio.get_running_loop().time() - begun_s < 1.4
+    assert asyncio.get_running_loop().time() - begun_s < 3.5
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert reason_of(caught.value) in {"OUTCOME_UNKNOWN", "DEPENDENCY_UNAVAILABLE"}
     assert details_of(caught.value) == ["retry"]
-    await asyncio.wait_for(running.kit.redis.ping(), 5)
+    await asyncio.wait_for(running.kit.redis.ping(), 20)
     assert (await running.reserve(sku, item)).outcome == RESERVED
     assert await running.kit.left(sku) == 9
 
