@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from seckill import failpoints
+from seckill.listening import CannotListen
 from seckill.server import Health
 from seckill.settings import ProcessSettings, load
 from seckill.telemetry import configure_logs, metrics_server
@@ -155,6 +156,10 @@ def run(
     metrics_listen: str = getattr(settings, f"{stage}_metrics_listen")
     try:
         uvloop.run(_main(stage, metrics_listen, settings, serve))
+    except CannotListen as error:
+        field = next((name for name, value in settings if value == error.address), "")
+        log.error(str(error), setting=f"SECKILL_{field.upper()}")  # noqa: TRY400 - no trace needed
+        sys.exit(1)
     except Exception:
         log.exception("stage failed")
         sys.exit(1)

@@ -12,6 +12,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from seckill.errors import DeadlinePassed, SeckillError, trailing_metadata
+from seckill.listening import CannotListen
 from seckill.reflection import enable_reflection
 from seckill.settings import ProcessSettings
 from seckill.telemetry import CallOutcome, MethodMetrics, server_metrics
@@ -193,6 +194,9 @@ async def serving(
 
     Yields:
         The port bound.
+
+    Raises:
+        CannotListen: `listen` cannot be bound.
     """
     server = grpc.aio.server(
         interceptors=[FaultsAndMetrics()],
@@ -213,7 +217,10 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
     if settings.reflection:
         enable_reflection((*services, health.SERVICE_NAME), server)
-    port = server.add_insecure_port(listen)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise CannotListen(listen) from error
     await health_state.begin()
     await server.start()
     try:

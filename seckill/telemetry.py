@@ -11,6 +11,7 @@ import grpc
 import structlog
 from prometheus_client import Counter, Histogram, start_http_server
 
+from seckill.listening import CannotListen
 from seckill.settings import ProcessSettings
 
 # Seconds; from a warm batch to a hopeless call.
@@ -42,9 +43,16 @@ def configure_logs(settings: ProcessSettings, *, stage: str, stream: TextIO = sy
 
 
 def serve_metrics(listen: str) -> Iterator[None]:
-    """Serve Prometheus metrics on `listen` ("host:port") until the generator is closed."""
+    """Serve Prometheus metrics on `listen` ("host:port") until the generator is closed.
+
+    Raises:
+        CannotListen: it cannot be bound.
+    """
     host, _, port = listen.rpartition(":")
-    server, thread = start_http_server(int(port), addr=host)
+    try:
+        server, thread = start_http_server(int(port), addr=host)
+    except OSError as error:
+        raise CannotListen(listen) from error
     try:
         yield
     finally:

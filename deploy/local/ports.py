@@ -1,9 +1,14 @@
 """Loopback ports: pick a free one, or say in one line that a wanted one is taken."""
 
 import errno
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 from deploy.local.deadline import Deadline
 from deploy.local.errors import StackError
@@ -40,8 +45,15 @@ def is_free(port: int) -> bool:
     return True
 
 
+# Given out by this process, which its own record locks do not keep apart.
+_picked: set[int] = set()
+
+
 def pick_free_port() -> int:
-    """Pick a free loopback port outside the ephemeral range.
+    """Pick a free loopback port outside the ephemeral range, for good.
+
+    Between the pick and the server's bind nobody else who picks here gets the same port: not this
+    process, and as long as this one lives no other of this user.
 
     Returns:
         A port that nothing listened on a moment ago.
@@ -52,11 +64,28 @@ def pick_free_port() -> int:
     source = random.SystemRandom()
     for _ in range(PICKS_MAX):
         port = source.randint(FIRST_PORT, LAST_PORT)
-        if is_free(port):
+        if port not in _picked and _claim(port) and is_free(port):
+            _picked.add(port)
             return port
     raise StackError(
         f"no free port between {FIRST_PORT} and {LAST_PORT} on {LOOPBACK}: stop what holds them"
     )
+
+
+def _claim(port: int) -> bool:
+    """Lock this port's byte of a file that all of this user's processes share."""
+    try:
+        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@cache
+def _claims() -> int:
+    # The locks end with the process, so nothing has to be tidied up.
+    path = Path(tempfile.gettempdir()) / f"seckill-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def wait_until_free(port: int, *, wanted_by: str, variable: str) -> Iterator[None]:

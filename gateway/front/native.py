@@ -21,6 +21,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from gateway.front.batches import Batches
 from gateway.front.call import Call, HotMethod, details_of
 from seckill.errors import DETAILS_KEY, DependencyUnavailable, SeckillError
+from seckill.listening import CannotListen
 from seckill.server import Health, Register, serving
 from seckill.settings import ProcessSettings
 from seckill.telemetry import MethodMetrics, server_metrics
@@ -130,15 +131,18 @@ class NativeFront:
         io_threads: int,
         streams_max: int,
     ) -> None:
-        """Binds `listen` at once; raises OSError where it cannot."""
-        self.native = NativeGrpcFront(
-            listen,
-            [(method.path, False) for method in methods],
-            io_threads=io_threads,
-            client_key_metadata="authorization",
-            call_details=True,
-            max_concurrent_streams=streams_max,
-        )
+        """Binds `listen` at once; raises CannotListen where it cannot."""
+        try:
+            self.native = NativeGrpcFront(
+                listen,
+                [(method.path, False) for method in methods],
+                io_threads=io_threads,
+                client_key_metadata="authorization",
+                call_details=True,
+                max_concurrent_streams=streams_max,
+            )
+        except OSError as error:
+            raise CannotListen(listen) from error
         # Calls that are not answered; the front's other objects take theirs out of it.
         self.calls: dict[int, _NativeCall] = {}
         self._methods = methods

@@ -101,20 +101,40 @@ async def test_sigterm_ends_a_stage_in_good_order(mesh: Mesh, stage: Stage) -> N
     mesh.restart(stage.name)
 
 
-@each_stage
-def test_a_bad_setting_ends_the_process_with_its_name_and_value(mesh: Mesh, stage: Stage) -> None:
-    """Exit status 2, one line, no traceback."""
-    done = subprocess.run(
+def run_second(mesh: Mesh, stage: Stage, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Start a stage with the settings of the one that runs, and others; it must end by itself."""
+    return subprocess.run(
         [sys.executable, "-m", stage.module],
-        env={**os.environ, **mesh.settings, "SECKILL_DRAIN_TIMEOUT_S": "soon"},
+        env={**os.environ, **mesh.settings, **settings},
         cwd=REPOSITORY_ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
+
+
+@each_stage
+def test_a_bad_setting_ends_the_process_with_its_name_and_value(mesh: Mesh, stage: Stage) -> None:
+    """Exit status 2, one line, no traceback."""
+    done = run_second(mesh, stage, SECKILL_DRAIN_TIMEOUT_S="soon")
     assert done.returncode == 2
     assert "SECKILL_DRAIN_TIMEOUT_S='soon'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@each_stage
+@pytest.mark.parametrize("what", ["LISTEN", "METRICS_LISTEN"])
+def test_a_taken_port_ends_the_process_with_the_variable(
+    mesh: Mesh, stage: Stage, what: str
+) -> None:
+    """Exit status 1; the address and its variable are named, without a traceback."""
+    prefix = f"SECKILL_{stage.name.upper()}_"
+    others = {f"{prefix}{name}": "127.0.0.1:0" for name in {"LISTEN", "METRICS_LISTEN"} - {what}}
+    done = run_second(mesh, stage, **others)
+    assert done.returncode == 1
+    assert f"cannot listen on {mesh.settings[prefix + what]}" in done.stderr
+    assert f"{prefix}{what}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

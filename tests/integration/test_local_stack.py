@@ -36,6 +36,7 @@ from deploy.local import (
     stop_background,
 )
 from deploy.local.java import find_java
+from deploy.local.ports import pick_free_port
 
 ROOT = Path(__file__).parents[2]
 WAIT_TIMEOUT_S = 30.0
@@ -243,6 +244,17 @@ def test_picked_port_is_outside_the_ephemeral_range(tmp_path: Path) -> None:
     """A client that redials a dead store can then never be connected to itself."""
     with ValkeyServer(tmp_path / "valkey") as server:
         assert 20_000 <= server.port < 30_000
+
+
+def test_a_picked_port_is_picked_by_nobody_else() -> None:
+    """Neither by this process again nor by another one, before a server listens on it."""
+    mine = [pick_free_port() for _ in range(1_000)]
+    program = (
+        "from deploy.local.ports import pick_free_port\n"
+        "print(*(pick_free_port() for _ in range(1_000)))\n"
+    )
+    others = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=ROOT).split()
+    assert len({*mine, *map(int, others)}) == 2_000
 
 
 def test_children_end_when_the_launcher_is_killed(tmp_path: Path) -> None:
