@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gateway.addresses import ClientAddresses
 from gateway.buckets import Buckets
 from gateway.front.call import Call
-from gateway.identity import Identity
+from gateway.identity import Buyer, Identity
 
 # The one key of the bucket of all.
 ALL = "all"
@@ -63,13 +63,21 @@ class Admission:
             if key:
                 self._by_address.take(key, moment.monotonic_s)
 
-    def pass_buyer(self, authorization: bytes | None, moment: Moment) -> str:
-        """The buyer's user id, his bucket charged.
+    def remembered(self, authorization: bytes | None, moment: Moment) -> Buyer | None:
+        """The buyer, if this proof of his has been verified before and still holds."""
+        return self._identity.remembered(authorization, now_s=moment.now_s)
+
+    def pass_buyer(self, authorization: bytes | None, moment: Moment) -> Buyer:
+        """The buyer, his bucket charged.
 
         Raises:
             IdentityMissing, IdentityInvalid: he has not said, or not proven, who he is.
             RateLimited: his bucket is empty.
         """
-        user_id = self._identity.user_of(authorization, now_s=moment.now_s)
+        buyer = self._identity.identify(authorization, now_s=moment.now_s)
+        self.charge(buyer.user_id, moment)
+        return buyer
+
+    def charge(self, user_id: str, moment: Moment) -> None:
+        """Charge the bucket of a buyer whose identity is proven. Raises RateLimited."""
         self._by_user.take(user_id, moment.monotonic_s)
-        return user_id

@@ -19,10 +19,11 @@ from gateway.jwks import KeySet
 from gateway.metrics import count_local_refusals
 from gateway.orders import Orders, Poll
 from gateway.reservations import ANSWERS, Attempt, Reservations
-from gateway.sales import Sales, SaleView
+from gateway.sales import Sales
 from gateway.service_name import SERVICE
 from gateway.tokens import PurchaseTokens
 from seckill.errors import InvalidField, KillSwitchOn, SaleNotFound, SeckillError
+from seckill.sale_view import SaleView
 from seckill.v1 import gateway_pb2
 from seckill.validation import PRINTABLE, REQUEST_ID_MAX, Violations
 
@@ -61,7 +62,7 @@ class HotMethods:
         self._sales = sales
         self._reservations = reservations
         self._orders = orders
-        self._token_ttl_ms = int(token_ttl_s * 1000)
+        self._token_ttl_s = token_ttl_s
         self._halted = halted
 
     def methods(self) -> tuple[HotMethod, ...]:
@@ -107,7 +108,7 @@ class HotMethods:
             if refusal is not None and not sale.holders:
                 return refusal
         self._admission.pass_anyone(call, moment)
-        user_id = self._admission.pass_buyer(call.authorization, moment)
+        user_id = self._pass_presser(call, request.purchase_token, moment)
         if refusal is not None and sale.holders is not None and user_id not in sale.holders:
             return refusal
         now_ms = int(moment.now_s * 1000)
@@ -115,6 +116,26 @@ class HotMethods:
         attempt = Attempt(call, user_id=user_id, request_id=request_id, quantity=quantity)
         self._reservations.add(sku, attempt)
         return None
+
+    def _pass_presser(self, call: Call, purchase_token: str, moment: Moment) -> str:
+        """Who presses, his bucket charged.
+
+        He has shown his identity when he got the purchase token. If that was so long ago, or at
+        another replica, that it is not remembered here, the purchase token proves it.
+        """
+        authorization = call.authorization
+        known = self._admission.remembered(authorization, moment)
+        if known is not None:
+            user_id = known.user_id
+        else:
+            vouched = authorization and self._tokens.vouched_for(
+                purchase_token, authorization, now_ms=int(moment.now_s * 1000)
+            )
+            if not vouched:
+                return self._admission.pass_buyer(authorization, moment).user_id
+            user_id = vouched
+        self._admission.charge(user_id, moment)
+        return user_id
 
     @staticmethod
     def _explain(request: gateway_pb2.PurchaseRequest, sale: SaleView | None) -> NoReturn:
@@ -140,11 +161,13 @@ class HotMethods:
             _check_sku(sku)
             raise _SaleUnknown(sku)
         self._admission.pass_anyone(call, moment)
-        user_id = self._admission.pass_buyer(call.authorization, moment)
-        expire_ms = int(moment.now_s * 1000) + self._token_ttl_ms
-        response = gateway_pb2.IssuePurchaseTokenResponse(
-            purchase_token=self._tokens.mint(user_id, sku, expire_ms=expire_ms)
+        buyer = self._admission.pass_buyer(call.authorization, moment)
+        # It vouches for the JWT, so it must not outlive it.
+        expire_ms = int(min(moment.now_s + self._token_ttl_s, buyer.until_s) * 1000)
+        token = self._tokens.mint(
+            buyer.user_id, sku, authorization=call.authorization or b"", expire_ms=expire_ms
         )
+        response = gateway_pb2.IssuePurchaseTokenResponse(purchase_token=token)
         response.expire_time.FromMilliseconds(expire_ms)
         call.respond(response.SerializeToString())
 
@@ -158,7 +181,7 @@ class HotMethods:
         violations.order_no("order_no", request.order_no)
         violations.check()
         self._admission.pass_anyone(call, moment)
-        user_id = self._admission.pass_buyer(call.authorization, moment)
+        user_id = self._admission.pass_buyer(call.authorization, moment).user_id
         self._orders.add(Poll(call, order_no=request.order_no, user_id=user_id))
 
     async def get_sale(self, calls: Sequence[Call]) -> None:

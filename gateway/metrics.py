@@ -15,6 +15,9 @@ _LIMITED = Counter(
     "seckill_limiter_refusals_total", "Calls refused by a token bucket.", ("bucket",)
 )
 _BUCKETS = Gauge("seckill_limiter_buckets_count", "Token buckets in memory.", ("bucket",))
+JWT_VERIFICATIONS = Counter(
+    "seckill_jwt_verifications_total", "JWTs verified, the dearest check; others were remembered."
+)
 SOLD_OUT_SALES = Gauge("seckill_sold_out_sales_count", "Sales whose sold-out flag is up.")
 SALES_STREAM_UP = Gauge("seckill_sales_stream_up", "1 while inventory tells of changes.")
 BATCH_ITEMS = Histogram(

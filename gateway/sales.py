@@ -12,76 +12,21 @@ next attempt.
 """
 
 import asyncio
-import random
 import time
 from dataclasses import dataclass, replace
 
 import grpc
-import structlog
 
 from gateway.metrics import SALES_STREAM_UP, SOLD_OUT_SALES
 from gateway.recent import Recent
 from seckill.errors import Overloaded, SaleNotFound, SeckillError, from_rpc_error
-from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
+from seckill.sale_view import SaleView, apply_changes, follow_sales
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc
 
-# Near the edges of the window the script decides, by the one clock that counts.
-CLOCK_SKEW_S = 1.0
-RECONNECT_LEAST_S = 0.1
-RECONNECT_MOST_S = 2.0
 # A sku that does not exist is not asked for again so soon; the same for a sale's remaining units.
 ANSWER_KEPT_S = 1.0
 ANSWERS_MAX = 8_192
 LOOKUP_TIMEOUT_S = 1.0
-
-log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class SaleView:
-    """A sale at one moment. Each snapshot makes a new object, even where nothing differs.
-
-    Attributes:
-        start_s, end_s: Unix time.
-        limit: most units in one purchase.
-        holders: while the sale sells nothing, everybody who holds units of it or did: whoever is
-            not among them would be refused by the script. None where that is not known.
-    """
-
-    state: int
-    start_s: float
-    end_s: float
-    limit: int
-    sold_out: bool
-    loaded: bool
-    holders: set[str] | None = None
-
-    @classmethod
-    def of(cls, sale: sale_pb2.Sale) -> "SaleView":
-        """The view of a snapshot."""
-        terms = sale.terms
-        return cls(
-            state=sale.state,
-            start_s=terms.start_time.ToNanoseconds() / 1e9,
-            end_s=terms.end_time.ToNanoseconds() / 1e9,
-            limit=terms.purchase_limit or 1,
-            sold_out=sale.sold_out,
-            loaded=sale.loaded,
-        )
-
-    def refusal(self, now_s: float) -> int | None:
-        """The PurchaseOutcome that any new buyer would get now, or None where it takes the script.
-
-        `now_s`: Unix time by our own clock.
-        """
-        if not self.loaded:
-            return None
-        if self.state == sale_pb2.SALE_STATE_CLOSED or now_s > self.end_s + CLOCK_SKEW_S:
-            return inventory_pb2.PURCHASE_OUTCOME_ENDED
-        if self.state == sale_pb2.SALE_STATE_PAUSED:
-            return inventory_pb2.PURCHASE_OUTCOME_PAUSED
-        if now_s < self.start_s - CLOCK_SKEW_S:
-            return inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED
-        return inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT if self.sold_out else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,32 +131,20 @@ class Sales:
 
     async def watch(self) -> None:
         """Follow the stream for ever, connecting again where it breaks."""
-        backoff_s = RECONNECT_LEAST_S
-        while True:
-            try:
-                async for message in self._stub.WatchSales(inventory_pb2.WatchSalesRequest()):
-                    self.apply(message)
-                    backoff_s = RECONNECT_LEAST_S
-            except grpc.aio.AioRpcError as error:
-                log.warning("sales stream broke", code=error.code().name, why=error.details())
-            if self._down_since_s is None:
-                self._down_since_s = time.monotonic()
-                SALES_STREAM_UP.set(0)
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            backoff_s = min(2 * backoff_s, RECONNECT_MOST_S)
+        await follow_sales(self._stub, apply=self.apply, broken=self._broken)
+
+    def _broken(self) -> None:
+        if self._down_since_s is None:
+            self._down_since_s = time.monotonic()
+            SALES_STREAM_UP.set(0)
 
     def apply(self, message: inventory_pb2.WatchSalesResponse) -> None:
         """Take in a message of the stream."""
+        self._views = apply_changes(self._views, message)
         if message.complete:
-            self._views = {}
             self._down_since_s = None
             self.seen.set()
             SALES_STREAM_UP.set(1)
         for sale in message.sales:
-            self._views[sale.terms.sku] = SaleView.of(sale)
             self._answers.drop(sale.terms.sku)
-        for told in message.holders:
-            view = self._views.get(told.sku)
-            if view is not None:
-                self._views[told.sku] = replace(view, holders=set(told.user_ids))
         SOLD_OUT_SALES.set(sum(view.sold_out for view in self._views.values()))

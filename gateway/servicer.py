@@ -118,10 +118,10 @@ class RestServicer:
         value = metadata.get("authorization")
         authorization = value.encode() if isinstance(value, str) else None
         try:
-            return self._admission.pass_buyer(authorization, moment)
+            return self._admission.pass_buyer(authorization, moment).user_id
         except IdentityKeyUnknown:
             await self._keys.reload_for_unknown_key()
-            return self._admission.pass_buyer(authorization, Moment.read())
+            return self._admission.pass_buyer(authorization, Moment.read()).user_id
 
 
 def _check_order_no(order_no: str) -> None:

@@ -19,7 +19,7 @@ from seckill.errors import reason_of
 from seckill.v1 import gateway_pb2, inventory_pb2, order_pb2
 from tests.contract.front_edge import Edge, details, failure, open_edge
 from tests.contract.front_stages import running_stages
-from tests.factories import PRICE, sale_terms
+from tests.factories import PRICE, new_id, sale_terms
 from tests.waiting import eventually
 
 SERVICE = "seckill.v1.GatewayService"
@@ -118,6 +118,26 @@ async def test_everybody_in_a_crowd_gets_his_own_answer(front: str, tmp_path: Pa
         assert {answer.outcome for answer in answers} == {RESERVED, SOLD_OUT}
         assert len(reserved) == 1000
         assert len(set(reserved)) == 100
+
+
+async def test_a_purchase_token_spares_the_verification_of_a_forgotten_jwt(
+    front: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty buyers where two are remembered: each JWT is verified once, and not when pressing."""
+    async with AsyncExitStack() as stack:
+        edge = await open_edge(stack, tmp_path, front, gateway_identities_max=2)
+        sku = edge.stages.inventory.put(sale_terms(units=20))
+        users = [new_id("buyer") for _ in range(20)]
+        identities = {user: edge.identity(user) for user in users}
+        monkeypatch.setattr(edge, "identity", identities.__getitem__)
+        tokens = {user: await edge.token(sku, user) for user in users}
+        verified = REGISTRY.get_sample_value("seckill_jwt_verifications_total")
+        for user in users:
+            assert (await edge.buy(sku, user, token=tokens[user])).outcome == RESERVED
+        assert set(edge.stages.inventory.holds[sku]) == set(users)
+        assert REGISTRY.get_sample_value("seckill_jwt_verifications_total") == verified
+        foreign = await failure(edge.buy(sku, users[0], token=tokens[users[1]]))
+        assert reason_of(foreign) == "PURCHASE_TOKEN_FOREIGN"
 
 
 async def test_those_who_come_while_a_batch_is_under_way_are_the_next_one(

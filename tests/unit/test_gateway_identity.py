@@ -69,7 +69,7 @@ async def issuer(tmp_path: Path) -> Issuer:
 async def test_a_good_token_names_its_subject(issuer: Issuer) -> None:
     """With either key, and in any case of the scheme's name."""
     for authorization in (bearer(), bearer(ED_KEY, "EdDSA", "ed"), b"b" + bearer()[1:]):
-        assert issuer.identity.user_of(authorization, now_s=time.time()) == "buyer-1"
+        assert issuer.identity.identify(authorization, now_s=time.time()).user_id == "buyer-1"
 
 
 @pytest.mark.parametrize("authorization", [None, b"", b"Bearer", b"Bearer ", b"Basic dTpw"])
@@ -78,7 +78,7 @@ async def test_no_bearer_token_is_identity_missing(
 ) -> None:
     """What is no bearer token at all is missing, not invalid."""
     with pytest.raises(IdentityMissing):
-        issuer.identity.user_of(authorization, now_s=time.time())
+        issuer.identity.identify(authorization, now_s=time.time())
 
 
 @pytest.mark.parametrize(
@@ -108,25 +108,25 @@ async def test_what_proves_nothing_is_identity_invalid(
 ) -> None:
     """Malformed, expired, foreign, unsigned, or signed by the wrong key or algorithm."""
     with pytest.raises(IdentityInvalid):
-        issuer.identity.user_of(authorization, now_s=time.time())
+        issuer.identity.identify(authorization, now_s=time.time())
 
 
 async def test_a_remembered_token_still_expires(issuer: Issuer) -> None:
     """The memory does not outlive the token."""
     authorization = bearer()
-    assert issuer.identity.user_of(authorization, now_s=time.time()) == "buyer-1"
+    assert issuer.identity.identify(authorization, now_s=time.time()).user_id == "buyer-1"
     with pytest.raises(IdentityInvalid):
-        issuer.identity.user_of(authorization, now_s=time.time() + 3600)
+        issuer.identity.identify(authorization, now_s=time.time() + 3600)
 
 
 async def test_a_withdrawn_key_vouches_for_nobody(issuer: Issuer) -> None:
     """Tokens remembered before are looked at again once a key is gone."""
     authorization = bearer(ED_KEY, "EdDSA", "ed")
-    assert issuer.identity.user_of(authorization, now_s=time.time()) == "buyer-1"
+    assert issuer.identity.identify(authorization, now_s=time.time()).user_id == "buyer-1"
     issuer.path.write_text(public_jwks("ec"))
     await issuer.keys.load()
     with pytest.raises(IdentityKeyUnknown):
-        issuer.identity.user_of(authorization, now_s=time.time())
+        issuer.identity.identify(authorization, now_s=time.time())
 
 
 async def test_unknown_keys_cause_few_reloads(issuer: Issuer) -> None:
@@ -142,7 +142,7 @@ async def test_a_broken_document_leaves_the_keys_as_they_were(issuer: Issuer) ->
     issuer.path.write_text("{}")
     with pytest.raises(ValueError, match="Key Set"):
         await issuer.keys.load()
-    assert issuer.identity.user_of(bearer(), now_s=time.time()) == "buyer-1"
+    assert issuer.identity.identify(bearer(), now_s=time.time()).user_id == "buyer-1"
 
 
 @pytest.mark.parametrize("document", ["", "[]", "{}", '{"keys": []}', '{"keys": [{"kty": "x"}]}'])

@@ -3,7 +3,8 @@
 import grpc
 import pytest
 
-from gateway.sales import CLOCK_SKEW_S, Sales, SaleView
+from gateway.sales import Sales
+from seckill.sale_view import CLOCK_SKEW_S, SaleView
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from tests.factories import sale_terms
 

@@ -20,16 +20,22 @@ NOW_MS = 1_800_000_000_000
 EXPIRE_MS = NOW_MS + 10_000
 OLD = TokenKey("2026-10", b"o" * 32)
 NEW = TokenKey("2026-11", b"n" * 80)
+JWT = b"Bearer header.claims.signature"
 TOKENS = PurchaseTokens([NEW, OLD])
 
 users = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=128)
 skus = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
 
+def mint(tokens: PurchaseTokens, user: str, sku: str) -> str:
+    """A token issued on JWT until EXPIRE_MS."""
+    return tokens.mint(user, sku, authorization=JWT, expire_ms=EXPIRE_MS)
+
+
 @given(user=users, sku=skus)
 def test_a_token_serves_its_buyer_and_sku_until_it_expires(user: str, sku: str) -> None:
     """Good to the last millisecond, and not one longer."""
-    token = TOKENS.mint(user, sku, expire_ms=EXPIRE_MS)
+    token = mint(TOKENS, user, sku)
     TOKENS.check(token, user, sku, now_ms=EXPIRE_MS - 1)
     with pytest.raises(PurchaseTokenExpired):
         TOKENS.check(token, user, sku, now_ms=EXPIRE_MS)
@@ -38,7 +44,7 @@ def test_a_token_serves_its_buyer_and_sku_until_it_expires(user: str, sku: str) 
 @given(user=users, other=users, sku=skus, other_sku=skus)
 def test_another_buyers_token_is_foreign(user: str, other: str, sku: str, other_sku: str) -> None:
     """Also where user id and sku run into each other."""
-    token = TOKENS.mint(user, sku, expire_ms=EXPIRE_MS)
+    token = mint(TOKENS, user, sku)
     if (other, other_sku) != (user, sku):
         with pytest.raises(PurchaseTokenForeign):
             TOKENS.check(token, other, other_sku, now_ms=NOW_MS)
@@ -47,11 +53,24 @@ def test_another_buyers_token_is_foreign(user: str, other: str, sku: str, other_
 @given(position=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_no_bit_can_be_flipped(position: int, bit: int) -> None:
     """Whatever bit of a token changes, it is refused as invalid."""
-    raw = bytearray(base64.urlsafe_b64decode(TOKENS.mint("u-1", "sku", expire_ms=EXPIRE_MS) + "=="))
+    raw = bytearray(base64.urlsafe_b64decode(mint(TOKENS, "u-1", "sku") + "=="))
     raw[position % len(raw)] ^= 1 << bit
     forged = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
     with pytest.raises(PurchaseTokenInvalid):
         TOKENS.check(forged, "u-1", "sku", now_ms=NOW_MS)
+
+
+@given(user=users, sku=skus, other=st.binary(max_size=100))
+def test_a_token_vouches_for_the_jwt_it_was_issued_on_and_no_other(
+    user: str, sku: str, other: bytes
+) -> None:
+    """Until it expires; for another JWT, or a signature of nobody's, it says nothing."""
+    token = mint(TOKENS, user, sku)
+    assert TOKENS.vouched_for(token, JWT, now_ms=EXPIRE_MS - 1) == user
+    assert TOKENS.vouched_for(token, JWT, now_ms=EXPIRE_MS) is None
+    assert TOKENS.vouched_for(token[:-4] + "AAAA", JWT, now_ms=NOW_MS) is None
+    if other != JWT:
+        assert TOKENS.vouched_for(token, other, now_ms=NOW_MS) is None
 
 
 @given(token=st.text(max_size=400))
@@ -64,7 +83,7 @@ def test_garbage_is_invalid_and_nothing_worse(token: str) -> None:
 @given(length=st.integers(0, 200))
 def test_a_cut_token_is_invalid(length: int) -> None:
     """No beginning of a token is a token."""
-    token = TOKENS.mint("u-1", "sku", expire_ms=EXPIRE_MS)
+    token = mint(TOKENS, "u-1", "sku")
     if length < len(token):
         with pytest.raises(PurchaseTokenInvalid):
             TOKENS.check(token[:length], "u-1", "sku", now_ms=NOW_MS)
@@ -74,19 +93,17 @@ def test_rotation_refuses_nobody() -> None:
     """New key second, then first, then alone: tokens of the step before pass at each step."""
     steps = [[OLD], [OLD, NEW], [NEW, OLD], [NEW]]
     for before, after in itertools.pairwise(steps):
-        token = PurchaseTokens(before).mint("u", "s", expire_ms=EXPIRE_MS)
+        token = mint(PurchaseTokens(before), "u", "s")
         if before[0] in after:
             PurchaseTokens(after).check(token, "u", "s", now_ms=NOW_MS)
     with pytest.raises(PurchaseTokenInvalid):
-        PurchaseTokens([NEW]).check(
-            PurchaseTokens([OLD]).mint("u", "s", expire_ms=EXPIRE_MS), "u", "s", now_ms=NOW_MS
-        )
+        PurchaseTokens([NEW]).check(mint(PurchaseTokens([OLD]), "u", "s"), "u", "s", now_ms=NOW_MS)
 
 
 @given(secret=st.binary(min_size=16, max_size=200))
 def test_the_signature_is_hmac_sha_256(secret: bytes) -> None:
     """The hashes prepared beforehand give what the standard library gives."""
-    token = PurchaseTokens([TokenKey("k", secret)]).mint("u", "s", expire_ms=EXPIRE_MS)
+    token = mint(PurchaseTokens([TokenKey("k", secret)]), "u", "s")
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     assert raw[-16:] == hmac.digest(secret, raw[:-16], "sha256")[:16]
 
