@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from order_svc.settings import OrderSettings
-from seckill.redis_client import redis_faults
+from seckill.redis_client import Command, redis_faults, send_all
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -42,9 +42,10 @@ class OrderProjection:
 
     async def _put(self, orders: Iterable[tuple[str, str, bytes]], mode: tuple[str, ...]) -> None:
         # One command an order, not one script: their keys are in different slots of a cluster.
-        pipeline = self._redis.pipeline(transaction=False)
-        for number, status, encoded in orders:
-            ttl_s = self._pending_ttl_s if status == "pending" else self._final_ttl_s
-            pipeline.execute_command("SET", key_of(number), encoded, "EX", ttl_s, *mode)
+        ttl_s = {"pending": self._pending_ttl_s}
+        commands: list[Command] = [
+            ("SET", key_of(number), encoded, "EX", ttl_s.get(status, self._final_ttl_s), *mode)
+            for number, status, encoded in orders
+        ]
         with redis_faults():
-            await pipeline.execute()
+            await send_all(self._redis, commands)
