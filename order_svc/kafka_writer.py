@@ -1,9 +1,10 @@
 """Writes messages to Kafka, acknowledged by all replicas; its producer is made when needed."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -11,6 +12,8 @@ from aiokafka.errors import KafkaError
 
 from seckill.errors import DependencyUnavailable
 
+# Far below what brokers take by default (1 MiB).
+BATCH_BYTES_MAX = 262_144
 log = structlog.get_logger()
 
 
@@ -53,16 +56,19 @@ class KafkaWriter:
     async def _send(self, topic: str, messages: Sequence[Message]) -> None:
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True
+                bootstrap_servers=self._bootstrap,
+                acks="all",
+                enable_idempotence=True,
+                max_batch_size=BATCH_BYTES_MAX,
             )
             self._producer = producer
             await producer.start()
+        producer = self._producer
+        # Cached by the client; asked each time because partitions may be added.
+        partitions = sorted(await producer.partitions_for(topic))
         sent = [
-            # The client sends no message of neither key nor value, but there are such messages.
-            await self._producer.send(
-                topic, value=message.value or b"", key=message.key, headers=message.headers
-            )
-            for message in messages
+            await producer.send_batch(batch, topic, partition=partitions[index])
+            for index, batch in _batches(producer, messages, partitions=len(partitions))
         ]
         await asyncio.gather(*sent)
 
@@ -76,6 +82,39 @@ class KafkaWriter:
                 await producer.stop()
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("kafka producer did not stop in good order", error=repr(error))
+
+
+def _batches(
+    producer: AIOKafkaProducer, messages: Sequence[Message], *, partitions: int
+) -> list[tuple[int, Any]]:
+    """Closed record batches, each with the partition (0 to `partitions` - 1) that it goes to.
+
+    Made here and not by `send` for each message: a quarter of the time.
+    """
+    open_batches: dict[int, Any] = {}
+    full: list[tuple[int, Any]] = []
+    for message in messages:
+        # Any function of the key keeps its messages in order; Kafka's murmur2 is slow in Python.
+        index = zlib.crc32(message.key or b"") % partitions
+        batch = open_batches.get(index)
+        if batch is None or not _append(batch, message):
+            if batch is not None:
+                full.append((index, batch))
+            batch = open_batches[index] = producer.create_batch()
+            _append(batch, message)  # the first one always fits
+    found = [*full, *open_batches.items()]
+    for _, batch in found:
+        batch.close()
+    return found
+
+
+def _append(batch: Any, message: Message) -> bool:
+    """Add a message; False where the batch is full."""
+    # A message of neither key nor value is legal, but not for the client.
+    appended = batch.append(
+        timestamp=None, key=message.key, value=message.value or b"", headers=message.headers
+    )
+    return appended is not None
 
 
 @asynccontextmanager
