@@ -1,5 +1,6 @@
 """Orders and sales as rows and as messages."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -58,9 +59,8 @@ def timestamp(when: datetime | None) -> Timestamp | None:
     """A moment as protobuf has it; None stays None."""
     if when is None:
         return None
-    message = Timestamp()
-    message.FromDatetime(when)
-    return message
+    # FromDatetime takes twice as long.
+    return Timestamp(seconds=math.floor(when.timestamp()), nanos=when.microsecond * 1000)
 
 
 def order_of(row: Row) -> order_pb2.Order:
