@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from google.protobuf.json_format import ParseDict
 
 from deploy.local.mesh import REPOSITORY_ROOT
-from seckill.v1 import gateway_pb2
+from seckill.v1 import gateway_pb2, order_pb2
 from tests.e2e.actions import CALL_S, Gateway, buy, order_when_there
 from tests.factories import new_id
 from tests.mesh import Mesh
@@ -72,8 +73,9 @@ async def test_what_is_wrong_is_said_in_a_line_with_its_details(mesh: Mesh) -> N
     assert "UNAVAILABLE" in nobody
 
 
+@pytest.mark.parametrize("ttl", [(), ("--ttl", "10m")], ids=["issued", "signed here"])
 async def test_the_load_generators_files_buy_units(
-    mesh: Mesh, gateway: Gateway, tmp_path: Path
+    mesh: Mesh, gateway: Gateway, tmp_path: Path, ttl: tuple[str, ...]
 ) -> None:
     """`bench tokens` writes purchases with identities that the gateway accepts."""
     sku = new_id("cli")
@@ -81,7 +83,7 @@ async def test_the_load_generators_files_buy_units(
     data, metadata = tmp_path / "data.json", tmp_path / "metadata.json"
     files = ("--data", str(data), "--metadata", str(metadata))
     secrets = ("--secrets", str(mesh.directory / "secrets"))
-    seckill(mesh, "bench", "tokens", "--sku", sku, "--count", "5", *files, *secrets)
+    seckill(mesh, "bench", "tokens", "--sku", sku, "--count", "5", *ttl, *files, *secrets)
     purchases, identities = json.loads(data.read_text()), json.loads(metadata.read_text())
     assert len(purchases) == len(identities) == 5
     assert re.fullmatch(r"Bearer \S+\.\S+\.\S+", identities[0]["authorization"])
@@ -95,3 +97,23 @@ async def test_the_load_generators_files_buy_units(
     ]
     won = [answer for answer in outcomes if answer.order_no]
     assert len(won) == 3
+
+
+async def test_the_load_generators_orders_are_there_to_be_paid(
+    mesh: Mesh, gateway: Gateway, tmp_path: Path
+) -> None:
+    """`bench orders` buys, waits, and writes what PayOrder takes; it says where a sale ends."""
+    sku = new_id("cli")
+    seckill(mesh, "sale", "create", sku, "--units", "3", "--price", "9.90")
+    paths = {name: tmp_path / f"{name}.json" for name in ("data", "payments", "metadata")}
+    options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    options += ["--secrets", str(mesh.directory / "secrets")]
+    seckill(mesh, "bench", "orders", "--sku", sku, "--count", "2", *options)
+    numbers, payments, owners = (json.loads(path.read_text()) for path in paths.values())
+    for number, payment, owner in zip(numbers, payments, owners, strict=True):
+        request = ParseDict(payment, gateway_pb2.GatewayServicePayOrderRequest())
+        answer = await gateway.PayOrder(request, metadata=tuple(owner.items()), timeout=CALL_S)
+        assert answer.order.order_no == number["order_no"]
+        assert answer.order.state == order_pb2.ORDER_STATE_PAID
+    told = seckill(mesh, "bench", "orders", "--sku", sku, "--count", "2", *options, fails=True)
+    assert "SOLD_OUT" in told

@@ -2,7 +2,8 @@
 //
 // ghz sends the same metadata with every call, so all calls would come from one buyer. This takes
 // ghz's own configuration file, whose metadata-file holds an array here, and sends its entry i
-// with entry i of data-file. Everything else, the report included, is ghz.
+// with entry i of data-file; metadata that stands in the configuration itself goes with all of
+// them. Everything else, the report included, is ghz.
 package main
 
 import (
@@ -16,7 +17,16 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-func identities(path string) ([]metadata.MD, error) {
+// wanted is what the command line says.
+type wanted struct {
+	config string
+	total  uint
+	output string
+	format string
+	host   string
+}
+
+func identities(path string, shared map[string]string) ([]metadata.MD, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -30,24 +40,45 @@ func identities(path string) ([]metadata.MD, error) {
 	}
 	found := make([]metadata.MD, len(entries))
 	for i, entry := range entries {
-		found[i] = metadata.New(entry)
+		found[i] = metadata.Join(metadata.New(shared), metadata.New(entry))
 	}
 	return found, nil
 }
 
-func run(configPath string, total uint, output string, format string) error {
+// callsWanted is the configuration's own total; 0 where it has none (ghz would say 200).
+func callsWanted(path string) (uint, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var config struct{ Total uint }
+	if err := json.Unmarshal(text, &config); err != nil {
+		return 0, fmt.Errorf("%s must be JSON: %w", path, err)
+	}
+	return config.Total, nil
+}
+
+func run(wanted wanted) error {
 	var config runner.Config
-	if err := runner.LoadConfig(configPath, &config); err != nil {
+	if err := runner.LoadConfig(wanted.config, &config); err != nil {
 		return err
 	}
-	found, err := identities(config.MetadataPath)
+	found, err := identities(config.MetadataPath, config.Metadata)
 	if err != nil {
 		return err
 	}
-	if total == 0 {
-		total = uint(len(found))
+	if config.N, err = callsWanted(wanted.config); err != nil {
+		return err
 	}
-	config.N = total
+	if wanted.total != 0 {
+		config.N = wanted.total
+	}
+	if config.N == 0 {
+		config.N = uint(len(found))
+	}
+	if wanted.host != "" {
+		config.Host = wanted.host
+	}
 	report, err := runner.Run(config.Call, config.Host,
 		runner.WithConfig(&config),
 		runner.WithMetadataProvider(func(call *runner.CallData) (*metadata.MD, error) {
@@ -57,22 +88,37 @@ func run(configPath string, total uint, output string, format string) error {
 		return err
 	}
 	out := os.Stdout
-	if output != "" {
-		if out, err = os.Create(output); err != nil {
+	if wanted.output != "" {
+		if out, err = os.Create(wanted.output); err != nil {
 			return err
 		}
 		defer out.Close()
 	}
-	return (&printer.ReportPrinter{Report: report, Out: out}).Print(format)
+	return (&printer.ReportPrinter{Report: report, Out: out}).Print(wanted.format)
 }
 
 func main() {
-	config := flag.String("config", "bench/ghz/purchase.json", "ghz configuration file")
-	total := flag.Uint("total", 0, "calls; 0 means one for each identity")
-	output := flag.String("output", "", "file for the report; empty means standard output")
-	format := flag.String("format", "summary", "summary, csv, json, pretty, html, influx-summary")
+	var wanted wanted
+	flag.StringVar(&wanted.config, "config", "bench/ghz/purchase.json", "ghz configuration file")
+	// Under ghz's own names.
+	for _, name := range []string{"n", "total"} {
+		flag.UintVar(&wanted.total, name, 0,
+			"calls; 0 means the configuration's total, or one for each identity")
+	}
+	for _, name := range []string{"o", "output"} {
+		flag.StringVar(&wanted.output, name, "", "file for the report; empty: standard output")
+	}
+	for _, name := range []string{"O", "format"} {
+		flag.StringVar(&wanted.format, name, "summary",
+			"summary, csv, json, pretty, html, influx-summary")
+	}
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: ghz-crowd [flags] [host:port]")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
-	if err := run(*config, *total, *output, *format); err != nil {
+	wanted.host = flag.Arg(0)
+	if err := run(wanted); err != nil {
 		fmt.Fprintln(os.Stderr, "ghz-crowd:", err)
 		os.Exit(1)
 	}

@@ -1,0 +1,1 @@
+"""Whole human buyers against the public edge: page, wait, token, press, poll, pay."""
