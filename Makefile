@@ -7,6 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Of a soak: its seed, how long its faults go on, and a bug to plant (tests/faults/sabotage).
+SEED ?= 1
+MINUTES ?= 2
+PLANT ?=
 
 .PHONY: help
 help: ## list the targets
@@ -26,6 +30,11 @@ $(VENV)/.local: requirements/local.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/local.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What generates human load, beside that.
+$(VENV)/.load: requirements/load.lock $(VENV)/.local
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/load.lock
 	@touch $@
 
 .PHONY: demo
@@ -48,18 +57,38 @@ test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay")
 test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.dev ## faults and buyers drawn from a seed, against the whole mesh (MINUTES=2 SEED=7)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) --plant "$(PLANT)"
+
+.PHONY: soak-check
+soak-check: $(VENV)/.dev ## plant every known bug and see that the checker catches it (half an hour)
+	$(BIN)/python -m tests.soak.check $(ARGS)
+
+.PHONY: proof
+proof: $(VENV)/.dev ## see that each fault test fails when what it guards is off (half an hour; ARGS="relay")
+	$(BIN)/python -m tests.faults.proof $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.dev ## measure against baselines, write bench/results/latest.json (needs Go; ARGS="--quick")
 	$(BIN)/python -m bench $(ARGS)
 
+PROFILE ?= spike
+USERS ?= 500
+RATE ?= 20
+.PHONY: flow
+flow: $(VENV)/.load ## humans through the edge of `make up` (PROFILE=spike USERS=500, PROFILE=tail RATE=20)
+	$(BIN)/python -m bench.flow $(PROFILE) $(if $(filter tail,$(PROFILE)),$(RATE),$(USERS)) $(ARGS)
+
 .PHONY: lint
-lint: $(VENV)/.dev verify ## check style, types, contracts, generated files and the chart
+lint: $(VENV)/.dev verify ## check style, types, contracts, generated files, chart and edge
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/buf lint
 	$(BIN)/python -m tools.check_breaking
 	$(BIN)/python -m tools.check_chart
+	$(BIN)/python -m tools.check_edge
 
 .PHONY: format
 format: $(VENV)/.dev ## bring the code into shape
@@ -76,7 +105,7 @@ verify: $(VENV)/.dev ## fail where a generated file is stale
 
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow
-	cd requirements && for set in runtime local dev; do \
+	cd requirements && for set in runtime local dev load; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-header $$set.in -o $$set.lock; done
 

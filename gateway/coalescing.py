@@ -14,6 +14,7 @@ import structlog
 from gateway.front.call import Call
 from gateway.metrics import BATCH_ITEMS, BATCH_WAIT_SECONDS, BATCH_WAITING
 from seckill.errors import DeadlinePassed, Overloaded, SeckillError
+from seckill.server import fault_of, is_ended
 
 log = structlog.get_logger()
 
@@ -117,9 +118,11 @@ class Lane(Generic[W]):
                 await self._send(batch, min(self._timeout_s, left_s))
             except SeckillError as error:
                 _fail_all(batch, error)
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if is_ended(error):
+                    raise
                 log.exception("batch failed", items=len(batch))
-                _fail_all(batch, SeckillError())
+                _fail_all(batch, fault_of(error))
 
     def _take(self, now_s: float) -> list[W]:
         """The next batch, without those whose callers have left or wait no longer."""

@@ -18,7 +18,7 @@ from gateway.identity import IdentityKeyUnknown
 from gateway.jwks import KeySet
 from gateway.metrics import count_local_refusals
 from gateway.orders import Orders, Poll
-from gateway.reservations import ANSWERS, Attempt, Reservations
+from gateway.reservations import Attempt, Reservations, answer
 from gateway.sales import Sales
 from gateway.service_name import SERVICE
 from gateway.tokens import PurchaseTokens
@@ -81,7 +81,7 @@ class HotMethods:
         def press(call: Call, moment: Moment) -> None:
             outcome = self._press(call, moment)
             if outcome is not None:
-                call.respond(ANSWERS[outcome])
+                answer(call, outcome)
                 refused[outcome] += 1
 
         await self._each(calls, press, then=self._reservations.kick)

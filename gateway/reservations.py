@@ -11,11 +11,13 @@ from gateway.metrics import count_attempts
 from gateway.sales import Sales
 from seckill.errors import (
     DETAILS_KEY,
+    REFUSALS,
     DependencyUnavailable,
     OutcomeUnknown,
     SeckillError,
     from_rpc_error,
 )
+from seckill.sale_view import SKU_METADATA
 from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc
 
 # What gRPC says when it had no connection to send on: nothing was reserved.
@@ -35,6 +37,18 @@ def _encoded(outcome: int) -> bytes:
 ANSWERS: dict[int, bytes] = {
     value: _encoded(value) for value in inventory_pb2.PurchaseOutcome.values()
 }
+
+
+# The same as statuses, for callers who name their sku in metadata.
+STATUSES = {outcome: kind() for outcome, kind in REFUSALS.items()}
+
+
+def answer(call: Call, outcome: int) -> None:
+    """Answer a press with an outcome that has no order number, in the form its caller expects."""
+    if outcome in STATUSES and call.metadata(SKU_METADATA) is not None:
+        call.fail(STATUSES[outcome])
+    else:
+        call.respond(ANSWERS[outcome])
 
 
 class Attempt(Waiting):
@@ -134,7 +148,7 @@ class Reservations:
                 # ReserveResult and PurchaseResponse have the same fields (a test holds that).
                 attempt.call.respond(result.SerializeToString())
             else:
-                attempt.call.respond(ANSWERS[outcome])
+                answer(attempt.call, outcome)
         count_attempts(outcomes)
 
 

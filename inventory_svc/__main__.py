@@ -19,6 +19,7 @@ from inventory_svc.service import InventoryService
 from inventory_svc.settings import InventorySettings
 from inventory_svc.stock import Stock
 from inventory_svc.streams import OutboxStreams
+from inventory_svc.unreadable import UnreadableEntries
 from inventory_svc.upkeep import StockUpkeep
 from inventory_svc.watch import SalesWatch
 from seckill.channel import open_channel
@@ -61,6 +62,12 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         first_timeout_s=settings.redis_timeout_s,
         streams_max=settings.inventory_watch_streams_max,
     )
+    holds = HoldsReader(redis)
+    registry = SaleRegistry(
+        order_pb2_grpc.OrderServiceStub(orders),
+        clock=clock,
+        timeout_s=settings.inventory_order_timeout_s,
+    )
     streams = OutboxStreams(
         redis,
         # Never the name of a process that died: its entries are taken over when idle.
@@ -78,14 +85,9 @@ async def serve(settings: InventorySettings, process: Process) -> None:
             batch_bytes_max=settings.inventory_relay_batch_bytes_max,
             delivery_timeout_s=settings.inventory_relay_delivery_timeout_s,
         ),
-        stock,
+        UnreadableEntries(sales=sales, holds=holds, streams=streams, registry=registry),
         settings=settings,
         clock=clock,
-    )
-    registry = SaleRegistry(
-        order_pb2_grpc.OrderServiceStub(orders),
-        clock=clock,
-        timeout_s=settings.inventory_order_timeout_s,
     )
     rebuilder = Rebuilder(
         sales=sales,
@@ -100,7 +102,7 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         stock=stock,
         upkeep=upkeep,
         rebuilder=rebuilder,
-        holds=HoldsReader(redis),
+        holds=holds,
         sales=sales,
         watch=watch,
         relay=relay,

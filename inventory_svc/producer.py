@@ -24,6 +24,11 @@ from seckill.errors import DependencyUnavailable
 
 log = structlog.get_logger()
 RETRY_BACKOFF_MS = 100
+_REFUSED = (
+    "what its buyers hold goes on record as rejected, and rollback_svc returns the units, unless"
+    " the number is an order already; nothing is left to do"
+)
+_NOTHING_HELD = "no hold in redis lacks its order: there were no units to return"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,12 @@ class OrdersProducer:
             await self._discard(error)
         return Delivery(acknowledged=acknowledged, error=error)
 
-    async def dead_letter(self, entry: Entry, *, problem: str) -> None:
+    async def dead_letter(self, entry: Entry, *, problem: str, refused: Sequence[str]) -> None:
         """Send an entry that cannot be read as it is, and wait until Kafka has it.
+
+        Args:
+            problem: why it cannot be read.
+            refused: numbers of the orders that are refused in its place.
 
         Raises:
             DependencyUnavailable: Kafka has not acknowledged it.
@@ -116,6 +125,9 @@ class OrdersProducer:
             "error": problem,
             "sku": entry.sku,
             "entry_id": entry_id,
+            "order_no": " ".join(refused),
+            "units": "returned" if refused else "none",
+            "advice": _REFUSED if refused else _NOTHING_HELD,
         }
         try:
             async with asyncio.timeout(self._timeout_s):

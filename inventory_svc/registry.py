@@ -1,6 +1,6 @@
 """OrderService as the registry of sales: what exists is decided there, not in Redis."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -8,6 +8,7 @@ import grpc
 from seckill.clock import Clock
 from seckill.errors import from_rpc_error
 from seckill.v1 import order_pb2, order_pb2_grpc, sale_pb2
+from seckill.validation import BATCH_MAX
 
 ORDER_SERVICE = "seckill.v1.OrderService"
 # Methods of OrderService that may be retried.
@@ -66,6 +67,25 @@ class SaleRegistry:
         with _faults():
             async for part in self._stub.SnapshotSale(request, timeout=timeout_s):
                 yield part
+
+    async def await_consumed(self, *, timeout_s: float) -> None:
+        """Return once what Kafka has now is in the database. Raises what OrderService says."""
+        with _faults():
+            await self._stub.AwaitConsumed(order_pb2.AwaitConsumedRequest(), timeout=timeout_s)
+
+    async def known_orders(self, order_nos: Sequence[str], *, timeout_s: float) -> set[str]:
+        """Those of the numbers that are orders, in whatever state.
+
+        Raises what OrderService answers.
+        """
+        known: set[str] = set()
+        for begin in range(0, len(order_nos), BATCH_MAX):
+            chunk = order_nos[begin : begin + BATCH_MAX]
+            request = order_pb2.BatchGetOrdersRequest(order_nos=chunk)
+            with _faults():
+                answer = await self._stub.BatchGetOrders(request, timeout=timeout_s)
+            known |= {number for number, order in zip(chunk, answer.orders, strict=True) if order}
+        return known
 
     async def registered(self, sku: str, *, timeout_s: float) -> bool:
         """Whether the sale exists; True where OrderService does not answer.

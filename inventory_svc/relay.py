@@ -6,6 +6,7 @@ when this one is gone.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 import structlog
 
 from inventory_svc import metrics
-from inventory_svc.outbox import Entry, Record, UndecodableEntry, order_in, to_record
-from inventory_svc.producer import OrdersProducer
+from inventory_svc.outbox import Entry, Record, UndecodableEntry, to_record
+from inventory_svc.producer import Delivery, OrdersProducer
 from inventory_svc.settings import InventorySettings
-from inventory_svc.stock import Stock
 from inventory_svc.streams import OutboxStreams
+from inventory_svc.unreadable import UnreadableEntries
 from seckill import failpoints
 from seckill.clock import Clock
 from seckill.errors import DependencyUnavailable, SeckillError
@@ -25,7 +26,6 @@ from seckill.errors import DependencyUnavailable, SeckillError
 # Streams read by one pipeline, and so by one pass.
 STREAMS_MAX = 64
 DEPTH_INTERVAL_S = 1.0
-RELEASE_TIMEOUT_S = 1.0
 log = structlog.get_logger()
 
 
@@ -60,15 +60,15 @@ class Relay:
         self,
         streams: OutboxStreams,
         producer: OrdersProducer,
-        stock: Stock,
+        unreadable: UnreadableEntries,
         *,
         settings: InventorySettings,
         clock: Clock,
     ) -> None:
-        """Wire it; `stock` takes back the units of entries that cannot be read."""
+        """Wire it; `unreadable` finds the reservations behind entries that cannot be read."""
         self._streams = streams
         self._producer = producer
-        self._stock = stock
+        self._unreadable = unreadable
         self._settings = settings
         self._clock = clock
         self._woken: set[str] = set()
@@ -149,18 +149,17 @@ class Relay:
         """The outboxes that woke us, and every now and then all of them."""
         self._wake.clear()
         now_s = self._clock.monotonic_s()
+        if now_s >= self._next_depth_s:
+            # First: while Kafka is away no pass comes to its end, and this is what one looks at.
+            self._next_depth_s = now_s + DEPTH_INTERVAL_S
+            await self._measure()
         if self._stopping or now_s >= self._next_full_s:
             self._woken.clear()
             self._next_full_s = now_s + self._settings.inventory_relay_interval_s
-            result = await self.run_once()
-        else:
-            skus = sorted(self._woken)[:STREAMS_MAX]
-            self._woken.difference_update(skus)
-            result = await self._move_read(skus) if skus else RelayResult()
-        if now_s >= self._next_depth_s:
-            self._next_depth_s = now_s + DEPTH_INTERVAL_S
-            await self._measure()
-        return result
+            return await self.run_once()
+        skus = sorted(self._woken)[:STREAMS_MAX]
+        self._woken.difference_update(skus)
+        return await self._move_read(skus) if skus else RelayResult()
 
     async def _measure(self) -> None:
         depth, oldest_s = await self._streams.backlog(await self._streams.skus())
@@ -187,7 +186,7 @@ class Relay:
 
     async def _move(self, entries: Sequence[Entry]) -> RelayResult:
         records: list[Record] = []
-        unreadable: list[tuple[Entry, str]] = []
+        unreadable: dict[str, list[tuple[Entry, str]]] = defaultdict(list)
         gone: list[Entry] = []
         for entry in entries:
             if entry.deleted:
@@ -196,19 +195,19 @@ class Relay:
             try:
                 records.append(to_record(entry))
             except UndecodableEntry as error:
-                unreadable.append((entry, str(error)))
+                unreadable[entry.sku].append((entry, str(error)))
         if gone:
             await self._streams.remove(gone)
         sent = await self._send(records) if records else 0
         buried = 0
-        for entry, problem in unreadable:
+        for sku, problems in unreadable.items():
             try:
-                await self._bury(entry, problem)
-                buried += 1
+                await self._bury(sku, problems)
+                buried += len(problems)
             except SeckillError as error:
-                # Others do not wait for it. It stays pending, and is taken up again as an entry
-                # that was left unfinished for too long.
-                log.warning("entry stays for now", sku=entry.sku, error=str(error))
+                # Others do not wait for them. They stay pending, and are taken up again as entries
+                # that were left unfinished for too long.
+                log.warning("entries stay for now", sku=sku, error=str(error))
         return RelayResult(sent=sent, dead_lettered=buried)
 
     async def _send(self, records: Sequence[Record]) -> int:
@@ -217,21 +216,33 @@ class Relay:
         await failpoints.reach("relay.after_ack")
         await self._streams.remove(record.entry for record in delivery.acknowledged)
         metrics.relay_entries.inc(len(delivery.acknowledged))
-        if delivery.error is not None:
-            raise DependencyUnavailable("kafka does not take orders") from delivery.error
+        _require(delivery)
         return len(records)
 
-    async def _bury(self, entry: Entry, problem: str) -> None:
-        """Make an entry that cannot be read a dead letter, and give its units back if possible."""
-        log.error(
-            "outbox entry cannot be read",
-            sku=entry.sku,
-            entry_id=entry.entry_id.decode(),
-            problem=problem,
-        )
-        await self._producer.dead_letter(entry, problem=problem)
-        order = order_in(entry.payload)
-        if order is not None:
-            await self._stock.release(entry.sku, [order], timeout_s=RELEASE_TIMEOUT_S)
-        await self._streams.remove([entry])
-        metrics.dead_letters.inc()
+    async def _bury(self, sku: str, problems: Sequence[tuple[Entry, str]]) -> None:
+        """Have the units of entries that cannot be read returned, and make them dead letters.
+
+        A crash at any point leaves the entries to be buried again: the database refuses a
+        reservation once, and dead letters of one entry have one id.
+        """
+        entries = [entry for entry, _ in problems]
+        records = await self._unreadable.records(sku, entries)
+        if records:
+            _require(await self._producer.deliver(records))
+        numbers = [record.key.decode() for record in records]
+        for entry, problem in problems:
+            log.error(
+                "outbox entry cannot be read",
+                sku=sku,
+                entry_id=entry.entry_id.decode(),
+                problem=problem,
+                refused_orders=numbers,
+            )
+            await self._producer.dead_letter(entry, problem=problem, refused=numbers)
+        await self._streams.remove(entries)
+        metrics.dead_letters.inc(len(entries))
+
+
+def _require(delivery: Delivery) -> None:
+    if delivery.error is not None:
+        raise DependencyUnavailable("kafka does not take orders") from delivery.error

@@ -10,14 +10,16 @@ import structlog
 from redis.exceptions import ResponseError
 
 from inventory_svc.keys import ENTRY_FIELD, RELAY_GROUP, SKUS, queue_key
-from inventory_svc.outbox import Entry
+from inventory_svc.outbox import Entry, number_in
 from seckill.errors import DependencyUnavailable
-from seckill.redis_client import redis_faults
+from seckill.redis_client import redis_faults, send_all
 
 # Entries asked of each stream at least, however many streams share a pass.
 ENTRIES_MIN = 16
 # Ids in one XACK and XDEL.
 REMOVE_CHUNK = 1_000
+# Entries asked for at once where all of an outbox are looked at: its cap bounds how often.
+NUMBERS_CHUNK = 1_000
 # Entries never delivered to any relay; entries pending with this one.
 _NEW, _PENDING = ">", "0"
 log = structlog.get_logger()
@@ -128,12 +130,18 @@ class OutboxStreams:
             ids: list[Any] = [entry.entry_id for entry in group]
             for begin in range(0, len(ids), REMOVE_CHUNK):
                 chunk = ids[begin : begin + REMOVE_CHUNK]
-                # Together, else a crash between would leave entries that nobody reads again.
-                pipeline = self._redis.pipeline(transaction=True)
-                pipeline.xack(queue_key(sku), RELAY_GROUP, *chunk)
-                pipeline.xdel(queue_key(sku), *chunk)
+                key = queue_key(sku)
                 with redis_faults():
-                    await pipeline.execute()
+                    # Together, else a crash between would leave entries that nobody reads again.
+                    await send_all(
+                        self._redis,
+                        [
+                            ("MULTI",),
+                            ("XACK", key, RELAY_GROUP, *chunk),
+                            ("XDEL", key, *chunk),
+                            ("EXEC",),
+                        ],
+                    )
 
     def finished(self, skus: Iterable[str]) -> None:
         """Nothing that we have read from these streams is left."""
@@ -155,6 +163,19 @@ class OutboxStreams:
             if isinstance(first, list) and first
         ]
         return depth, min(times_s, default=None)
+
+    async def numbers(self, sku: str) -> set[str]:
+        """The order numbers that this outbox has entries of, read by a relay or not."""
+        found: set[str] = set()
+        start = "-"
+        while True:
+            with redis_faults():
+                page: Any = await self._redis.xrange(queue_key(sku), min=start, count=NUMBERS_CHUNK)
+            entries = _entries(sku, page)
+            found |= {number for entry in entries if (number := number_in(entry.payload))}
+            if len(page) < NUMBERS_CHUNK:
+                return found
+            start = f"({page[-1][0].decode()}"
 
     def _count(self, skus: Sequence[str]) -> int:
         return max(ENTRIES_MIN, self._entries_max // max(1, len(skus)))

@@ -145,6 +145,9 @@ class SalesWatch:
                 await watcher.changed.wait()
                 watcher.changed.clear()
                 pending, watcher.pending = watcher.pending, {}
+                if not pending and not complete:
+                    # Nothing has changed: all that was told holds.
+                    yield inventory_pb2.WatchSalesResponse()
                 for message in _messages(list(pending.values()), complete=complete):
                     yield message
                 complete = False
@@ -155,6 +158,9 @@ class SalesWatch:
     def close(self) -> None:
         """End all streams, so that the server can drain."""
         self._closed = True
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
         for watcher in self._watchers:
             watcher.changed.set()
 
@@ -168,6 +174,7 @@ class SalesWatch:
                 if wait_s <= 0:
                     await self.refresh(sorted({*await self._sales.skus(), *self._known}))
                     self._synced.set()
+                    self._wake_watchers()
                     next_full_s = self._clock.monotonic_s() + self._interval_s
                     continue
                 noticed = await _notices(pubsub, wait_s)

@@ -1,10 +1,12 @@
 """The order stage's process: `python -m order_svc`."""
 
+import random
+
 import structlog
 
 from order_svc.board import OrderBoard
 from order_svc.consumer import OrderConsumer
-from order_svc.database import open_database, wait_for_schema
+from order_svc.database import Database, open_database, wait_for_schema
 from order_svc.dead_letters import open_dead_letters
 from order_svc.durability import unsafe_settings
 from order_svc.event_relay import EventRelay
@@ -18,8 +20,12 @@ from order_svc.service import SERVICE
 from order_svc.settings import OrderSettings
 from order_svc.upkeep import SaleUpkeep
 from order_svc.upkeep_service import UpkeepServicer
+from order_svc.webhooks.deliveries import Deliveries
+from order_svc.webhooks.lane import WebhookLane, run_lanes
+from order_svc.webhooks.sender import open_sender
+from order_svc.webhooks.upkeep import WebhookUpkeep
 from order_svc.work import BatchWork
-from seckill.clock import SystemClock
+from seckill.clock import Clock, SystemClock
 from seckill.delay import DelaySet
 from seckill.process import Process, run
 from seckill.redis_client import open_redis, redis_faults
@@ -47,6 +53,7 @@ async def serve(settings: OrderSettings, process: Process) -> None:
         clock=clock,
         refused_max=settings.order_refused_max,
     )
+    await deliver_webhooks(settings, process, database, clock)
     await process.spawn("consumer", OrderConsumer(settings, work, clock).run())
     writer = await process.enter(
         open_writer(settings.kafka_bootstrap, timeout_s=settings.order_events_timeout_s)
@@ -87,6 +94,33 @@ async def serve(settings: OrderSettings, process: Process) -> None:
         health,
         {"postgres": database.ping, "redis": redis_answers, "durability": durability.check},
     )
+
+
+async def deliver_webhooks(
+    settings: OrderSettings, process: Process, database: Database, clock: Clock
+) -> None:
+    """Have events queued for the endpoints before the first one happens, then deliver."""
+    endpoints = settings.webhook_endpoints()
+    upkeep = WebhookUpkeep(settings, Deliveries(database), endpoints)
+    await upkeep.name()
+    await process.spawn("webhook upkeep", upkeep.run())
+    if not endpoints:
+        return
+    own = {"postgres_connections_max": settings.order_webhook_connections_max}
+    deliveries = Deliveries(await process.enter(open_database(settings.model_copy(update=own))))
+    sender = await process.enter(open_sender(clock, timeout_s=settings.order_webhook_timeout_s))
+    lanes = [
+        WebhookLane(
+            endpoint=endpoint,
+            settings=settings,
+            deliveries=deliveries,
+            sender=sender,
+            clock=clock,
+            rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
+        )
+        for endpoint in endpoints
+    ]
+    await process.spawn("webhooks", run_lanes(lanes))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from order_svc.statements import statement
 from seckill.errors import DependencyUnavailable
 
 # Revision that this release needs. A newer one is fine: revisions only add.
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0005"
 SCHEMA_POLL_S = 0.5
 RETRY_DELAY_S = 0.01
 

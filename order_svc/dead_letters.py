@@ -47,7 +47,8 @@ class DeadLetter:
 
     Attributes:
         record: the message as it was read.
-        cause: one word of a closed set, for metrics: "undecodable", "unknown_sku" or "refused".
+        cause: one word of a closed set, for metrics: "undecodable", "unreadable", "unknown_sku" or
+            "refused".
         error: what is wrong, in a sentence.
         units: what becomes of its units.
         event: the reservation, where it can be told.
@@ -58,6 +59,11 @@ class DeadLetter:
     error: str
     units: Units = Units.UNKNOWN
     event: OrderReserved | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody must still do something about its units."""
+        return self.units in {Units.HELD, Units.UNKNOWN}
 
 
 def headers_of(letter: DeadLetter, *, now_s: float) -> list[tuple[str, bytes]]:

@@ -37,3 +37,28 @@ INSERT_SECONDS = Histogram(
 PROJECTION_FAILURES = Counter(
     "seckill_projection_failures_total", "Orders committed but not written to the projection."
 )
+WEBHOOK_ATTEMPTS = Counter(
+    "seckill_webhook_attempts_total",
+    "Attempts to deliver, by what came of them: delivered, refused, unanswered.",
+    ["endpoint", "result"],
+)
+WEBHOOK_SECONDS = Histogram(
+    "seckill_webhook_seconds",
+    "Time that an endpoint took to answer, or was given.",
+    ["endpoint"],
+    buckets=LATENCY_BUCKETS_S,
+)
+WEBHOOK_DEAD = Counter(
+    "seckill_webhook_given_up_total", "Deliveries that became dead letters.", ["endpoint"]
+)
+WEBHOOK_WAITING = Gauge(
+    "seckill_webhook_waiting", "Deliveries that the endpoint has not got yet.", ["endpoint"]
+)
+WEBHOOK_AGE = Gauge(
+    "seckill_webhook_oldest_age_seconds",
+    "Age of the oldest event that the endpoint has not got; 0 where it has all.",
+    ["endpoint"],
+)
+WEBHOOK_DEAD_LETTERS = Gauge(
+    "seckill_webhook_dead_letters", "Dead letters that nobody has settled.", ["endpoint"]
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import asyncpg
 
@@ -18,6 +19,7 @@ from seckill.errors import (
 
 # A payment that meets an order just being written looks again this often.
 PAY_ATTEMPTS_MAX = 3
+NO_LEASE = timedelta()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +48,12 @@ class Change:
     Attributes:
         order: row of find_orders.sql.
         changed: whether this very call changed it.
+        claimed: whether somebody else has claimed the work of bringing its units back.
     """
 
     order: Row
     changed: bool
+    claimed: bool = False
 
 
 class OrderRepository:
@@ -146,22 +150,37 @@ class OrderRepository:
             raise OrderStateConflict(f"the order is {order['status']}")
         return Change(order, changed=bool(cancelled))
 
-    async def cancel_expired(self, order_nos: Sequence[str]) -> list[Change]:
+    async def cancel_expired(
+        self, order_nos: Sequence[str], *, lease: timedelta = NO_LEASE
+    ) -> list[Change]:
         """Cancel those of the orders whose payment time is over.
+
+        Args:
+            order_nos: their numbers.
+            lease: for how long the caller claims those of them whose units are out; nothing does
+                not claim them, and heeds nobody's claim.
 
         Returns:
             Those of the orders that exist, as they stand now.
         """
-        cancelled, rows = await self._cancel(order_nos, reason="expired", user_id="")
-        return [Change(row, changed=row["order_no"] in cancelled) for row in rows]
+        cancelled, rows = await self._cancel(order_nos, reason="expired", user_id="", lease=lease)
+        out = [row["order_no"] for row in rows if row["returned"] and row["restored_at"] is None]
+        others = set(out) - cancelled if lease else set[str]()
+        if others:
+            claimed = await self._database.fetch("claim_orders", list(others), lease)
+            others -= {row["order_no"] for row in claimed}
+        return [
+            Change(row, changed=row["order_no"] in cancelled, claimed=row["order_no"] in others)
+            for row in rows
+        ]
 
     async def _cancel(
-        self, order_nos: Sequence[str], *, reason: str, user_id: str
+        self, order_nos: Sequence[str], *, reason: str, user_id: str, lease: timedelta = NO_LEASE
     ) -> tuple[set[str], list[Row]]:
         async def work(connection: Connection) -> tuple[set[str], list[Row]]:
             await connection.fetch(statement("lock_sales_of_orders"), order_nos, "pending")
             cancelled = await connection.fetch(
-                statement("cancel_orders"), order_nos, reason, user_id
+                statement("cancel_orders"), order_nos, reason, user_id, lease
             )
             rows = await connection.fetch(statement("find_orders"), order_nos)
             return {row["order_no"] for row in cancelled}, rows
@@ -212,9 +231,16 @@ class OrderRepository:
         """Up to `limit` rows of list_unrestored.sql, oldest first."""
         return await self._database.fetch("list_unrestored", limit)
 
-    async def expired(self, limit: int) -> list[str]:
-        """Numbers of up to `limit` pending orders whose time is over, oldest first."""
-        return [row["order_no"] for row in await self._database.fetch("list_expired", limit)]
+    async def claim_unrestored(self, limit: int, *, lease: timedelta) -> list[Row]:
+        """Up to `limit` rows of claim_unrestored.sql, which are the caller's for `lease`."""
+        return await self._database.fetch("claim_unrestored", limit, lease)
+
+    async def expired(self, limit: int, *, overdue: timedelta = timedelta()) -> list[str]:
+        """Numbers of up to `limit` pending orders, oldest first, whose time has been over for
+        `overdue`.
+        """
+        rows = await self._database.fetch("list_expired", limit, overdue)
+        return [row["order_no"] for row in rows]
 
     async def mark_restored(self, order_nos: Sequence[str]) -> list[str]:
         """Note that the units of these orders are back; returns the numbers noted by this call."""

@@ -38,15 +38,18 @@ def decode_reservation(value: bytes | None) -> OrderReserved:
         raise Undecodable(f"user_id is not 1 to {USER_ID_MAX} printable characters")
     if not 1 <= event.quantity <= PURCHASE_LIMIT_MAX:
         raise Undecodable(f"quantity is {event.quantity}, not 1 to {PURCHASE_LIMIT_MAX}")
-    remains = OrderReserved(
-        order_no=event.order_no, sku=event.sku, user_id=event.user_id, quantity=event.quantity
-    )
     if not _is_printable(event.request_id, REQUEST_ID_MAX):
         problem = f"request_id is not 1 to {REQUEST_ID_MAX} printable characters"
-        raise Undecodable(problem, remains)
+        raise Undecodable(problem, _remains(event))
     if not 0 <= event.epoch <= EPOCH_MAX:
-        raise Undecodable("epoch is negative", remains)
+        raise Undecodable("epoch is negative", _remains(event))
     return event
+
+
+def _remains(event: OrderReserved) -> OrderReserved:
+    return OrderReserved(
+        order_no=event.order_no, sku=event.sku, user_id=event.user_id, quantity=event.quantity
+    )
 
 
 def _is_printable(value: str, length_max: int) -> bool:

@@ -8,7 +8,7 @@ import grpc
 
 from order_svc import metrics
 from order_svc.board import OrderBoard
-from order_svc.model import STATUSES, order_of, terms_of, timestamp
+from order_svc.model import STATUSES, order_of, terms_of
 from order_svc.repository import Change, OrderRepository, Payment
 from order_svc.sales import SaleRepository
 from order_svc.settings import OrderSettings
@@ -17,8 +17,6 @@ from seckill.clock import Clock
 from seckill.errors import InvalidField, OrderNotFound, Overloaded, PaymentTooLate
 from seckill.v1 import order_pb2, order_pb2_grpc
 from seckill.validation import (
-    BATCH_MAX,
-    PAGE_SIZE_DEFAULT,
     Violations,
     check_terms,
     decode_page_token,
@@ -87,7 +85,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def BatchGetOrders(
         self, request: order_pb2.BatchGetOrdersRequest, _context: Context
     ) -> order_pb2.BatchGetOrdersResponse:
-        _check_numbers(request.order_nos)
+        check_numbers(request.order_nos)
         return order_pb2.BatchGetOrdersResponse(orders=await self._board.read(request.order_nos))
 
     async def ListOrders(
@@ -203,52 +201,6 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         await self._changed([change])
         return order_pb2.RefundOrderResponse(order=order_of(change.order))
 
-    async def CancelExpired(
-        self, request: order_pb2.CancelExpiredRequest, _context: Context
-    ) -> order_pb2.CancelExpiredResponse:
-        _check_numbers(request.order_nos)
-        changes = await self._orders.cancel_expired(sorted(set(request.order_nos)))
-        await self._changed(changes)
-        response = order_pb2.CancelExpiredResponse()
-        for order in (change.order for change in changes):
-            if order["status"] == "pending":
-                response.pending.add(
-                    order_no=order["order_no"], expire_time=timestamp(order["expires_at"])
-                )
-            elif order["returned"] and order["restored_at"] is None:
-                response.unrestored.add(
-                    order_no=order["order_no"],
-                    sku=order["sku"],
-                    user_id=order["user_id"],
-                    quantity=order["quantity"],
-                )
-            else:
-                response.settled_order_nos.append(order["order_no"])
-        return response
-
-    async def ListUnrestored(
-        self, request: order_pb2.ListUnrestoredRequest, _context: Context
-    ) -> order_pb2.ListUnrestoredResponse:
-        rows = await self._orders.unrestored(_limit(request.page_size))
-        return order_pb2.ListUnrestoredResponse(
-            orders=[order_pb2.UnrestoredOrder(**dict(row)) for row in rows]
-        )
-
-    async def ListExpired(
-        self, request: order_pb2.ListExpiredRequest, _context: Context
-    ) -> order_pb2.ListExpiredResponse:
-        found = await self._orders.expired(_limit(request.page_size))
-        return order_pb2.ListExpiredResponse(order_nos=found)
-
-    async def MarkRestored(
-        self, request: order_pb2.MarkRestoredRequest, _context: Context
-    ) -> order_pb2.MarkRestoredResponse:
-        _check_numbers(request.order_nos)
-        marked = await self._orders.mark_restored(request.order_nos)
-        if marked:
-            await self._board.show(await self._orders.find(marked))
-        return order_pb2.MarkRestoredResponse(marked=len(marked))
-
     async def _changed(self, changes: Sequence[Change]) -> None:
         """Count what this call changed, and show what is no longer pending."""
         for change in changes:
@@ -272,16 +224,10 @@ def _check_number(order_no: str) -> None:
     violations.check()
 
 
-def _check_numbers(order_nos: Sequence[str]) -> None:
+def check_numbers(order_nos: Sequence[str]) -> None:
+    """Raises InvalidField unless these are 1 to 1,024 order numbers."""
     violations = Violations()
     violations.batch("order_nos", len(order_nos))
     for index, number in enumerate(order_nos):
         violations.order_no(f"order_nos[{index}]", number)
     violations.check()
-
-
-def _limit(value: int) -> int:
-    violations = Violations()
-    violations.between("page_size", value, 0, BATCH_MAX)
-    violations.check()
-    return value or PAGE_SIZE_DEFAULT

@@ -9,8 +9,8 @@ import structlog
 from order_svc.board import OrderBoard
 from order_svc.pipeline import Pipeline
 from order_svc.repository import OrderRepository
+from order_svc.restore_service import RestoreServicer
 from order_svc.sales import SaleRepository
-from order_svc.service import OrderServicer
 from order_svc.settings import OrderSettings
 from order_svc.upkeep import SALE_STATE_NAMES, SaleUpkeep
 from seckill.clock import Clock
@@ -22,7 +22,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 log = structlog.get_logger()
 
 
-class UpkeepServicer(OrderServicer):
+class UpkeepServicer(RestoreServicer):
     """OrderService whole: what buyers and operators need, and the upkeep of sales."""
 
     def __init__(

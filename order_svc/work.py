@@ -22,6 +22,8 @@ from seckill.clock import Clock
 from seckill.delay import DelaySet
 from seckill.v1.events_pb2 import OrderReserved
 
+UNREADABLE = "unreadable"
+
 
 @dataclass(frozen=True)
 class BatchResult:
@@ -82,16 +84,7 @@ class BatchWork:
         await failpoints.reach("consumer.after_delay")
         for batch in batches:
             await self._project(batch)
-        letters = [
-            DeadLetter(
-                one.record,
-                one.cause,
-                one.error,
-                units=fates[one.event.order_no] if one.event else Units.UNKNOWN,
-                event=one.event,
-            )
-            for one in bad
-        ]
+        letters = _letters(bad, fates)
         await self._dead_letters.write(letters)
         metrics.CONSUMED.inc(len(records))
         return BatchResult(
@@ -166,9 +159,27 @@ def _decode(
             event = decode_reservation(record.value)
         except Undecodable as error:
             bad.append(_Bad(record, "undecodable", str(error), error.remains))
+            continue
+        if event.unreadable:
+            bad.append(_Bad(record, UNREADABLE, "its outbox entry could not be read", event))
         else:
             good[event.order_no] = (record, event)
     return good, bad
+
+
+def _letters(bad: Sequence[_Bad], fates: Mapping[str, Units]) -> list[DeadLetter]:
+    letters = [
+        DeadLetter(
+            one.record,
+            one.cause,
+            one.error,
+            units=fates[one.event.order_no] if one.event else Units.UNKNOWN,
+            event=one.event,
+        )
+        for one in bad
+    ]
+    # The relay has written the letter of an entry that it could not read.
+    return [letter for letter in letters if letter.cause != UNREADABLE or letter.open]
 
 
 def _count(batches: Sequence[WrittenBatch]) -> None:

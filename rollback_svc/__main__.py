@@ -29,7 +29,7 @@ async def serve(settings: RollbackSettings, process: Process) -> None:
         open_channel(
             settings.order_target,
             service="seckill.v1.OrderService",
-            reads=["ListExpired", "ListUnrestored"],
+            reads=["ListExpired"],
         )
     )
     to_inventory = await process.enter(
@@ -41,7 +41,7 @@ async def serve(settings: RollbackSettings, process: Process) -> None:
     sweeper = Sweeper(
         settings=settings,
         delay=delay,
-        orders=OrderStage(to_orders, timeout_s=timeout_s),
+        orders=OrderStage(to_orders, timeout_s=timeout_s, lease_s=settings.rollback_lease_s),
         inventory=InventoryStage(to_inventory, timeout_s=timeout_s),
         clock=clock,
         rng=random.Random(),  # noqa: S311 - jitter

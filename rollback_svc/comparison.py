@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from rollback_svc.books import Holds
 from seckill.order_no import made_at_s
@@ -21,6 +22,18 @@ EXPLANATIONS = {
     HOLD_ENDED: "The database says that {units} of the ended order are on sale again, and Redis"
     " still holds them.",
 }
+
+
+class Repair(Enum):
+    """How far a repair goes; each goes as far as those before it."""
+
+    NOTHING = 0
+    # Write missing holds, and lower the counter.
+    SELL_LESS = 1
+    # Send reservations without an order to Kafka once more.
+    SEND_AGAIN = 2
+    # Release ended holds, and raise the counter.
+    RESTOCK = 3
 
 
 @dataclass(frozen=True)
@@ -74,12 +87,10 @@ class Comparison:
             - sum(finding.hold.quantity for finding in _of(found, HOLD_ENDED))
         )
 
-    def repair(
-        self, found: Sequence[Finding], *, restock: bool
-    ) -> inventory_pb2.RepairHoldsRequest:
+    def repair(self, found: Sequence[Finding], repair: Repair) -> inventory_pb2.RepairHoldsRequest:
         """What to ask of InventoryService; what does not fit is left for the next time."""
         summary = self._holds.summary
-        kinds = [HOLD_MISSING, ORDER_MISSING, *([HOLD_ENDED] if restock else [])]
+        kinds = [HOLD_MISSING, ORDER_MISSING, HOLD_ENDED][: repair.value]
         chosen = [finding for kind in kinds for finding in _of(found, kind)][:REPAIR_MAX]
         return inventory_pb2.RepairHoldsRequest(
             sku=self._sku,
@@ -89,7 +100,7 @@ class Comparison:
             missing=[finding.hold for finding in _of(chosen, HOLD_MISSING)],
             unsent=[finding.hold for finding in _of(chosen, ORDER_MISSING)],
             ended=[finding.hold for finding in _of(chosen, HOLD_ENDED)],
-            restock=restock,
+            restock=repair is Repair.RESTOCK,
         )
 
     def _is_settled(self, order_no: str) -> bool:

@@ -24,19 +24,22 @@ last_success = Gauge(
     "seckill_rollback_last_success_timestamp_seconds",
     "Unix time at which the last round without an error ended.",
 )
-due_orders = Gauge("seckill_delay_due_orders", "Entries of the delay set whose time has come.")
+due_orders = Gauge(
+    "seckill_delay_due_orders",
+    "Entries of the delay set whose time has come and that no replica has claimed.",
+)
 delayed_orders = Gauge("seckill_delay_orders", "All entries of the delay set.")
 
 RESULTS = ("ok", "failed")
 STEPS = (
-    "read_due",
+    "claim_due",
     "cancel_expired",
     "release",
     "mark_restored",
     "put_off",
     "remove",
     "list_expired",
-    "list_unrestored",
+    "claim_unrestored",
     "count",
 )
 # Every series is there from the start, so that a rate over the first failure is right.
@@ -57,7 +60,7 @@ findings = Gauge(
 reconciled_sales = Counter(
     "seckill_reconcile_sales_total", "Sales compared by themselves, by result.", ["result"]
 )
-repairs = Counter("seckill_reconcile_repairs_total", "Findings repaired on command.")
+repairs = Counter("seckill_reconcile_repairs_total", "Findings repaired.")
 
 FINDING_KINDS = {
     rollback_pb2.RECONCILE_FINDING_KIND_ORDER_MISSING: "order_missing",

@@ -4,8 +4,9 @@ It reads the holds as they were at one moment, waits until all that Kafka had af
 in the database, and then reads the orders. So a hold without an order has lost it, and an order
 without a hold has lost that; what is younger than the pipeline is left out all the same.
 
-By itself it repairs nothing. Told to repair it writes holds, sends reservations to Kafka once more
-and lowers the counter: all of that can only sell less. What puts units on sale needs a second word.
+By itself, unless a setting forbids it, it writes holds and lowers the counter: that can only sell
+less. An operator may have it send reservations to Kafka once more as well, whose cause he has
+healed, and put units on sale. Whoever asks it to compare changes nothing unless he says so.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from rollback_svc.comparison import (
     HOLD_MISSING,
     Comparison,
     Finding,
+    Repair,
     explain,
     explain_stock,
 )
@@ -71,12 +73,14 @@ class Report:
 
 
 class Reconciler:
-    """Compares sales: when asked, and all of them every now and then without repairing."""
+    """Compares sales: when asked, and all of them every now and then."""
 
     def __init__(self, books: Books, *, settings: RollbackSettings, clock: Clock) -> None:
         self._books = books
         self._settings = settings
         self._clock = clock
+        repairs = settings.rollback_reconcile_repairs
+        self._by_itself = Repair.SELL_LESS if repairs else Repair.NOTHING
         # What was seen last of each sale: one that could not be compared since keeps it.
         self._seen: dict[str, Report] = {}
 
@@ -90,7 +94,7 @@ class Reconciler:
                 log.warning("sales not compared", error=str(error))
 
     async def run_once(self) -> int:
-        """Compare all loaded sales, and tell by metrics what was seen.
+        """Compare all loaded sales, repair toward selling less, and tell by metrics what was seen.
 
         Returns:
             How many were compared.
@@ -105,7 +109,9 @@ class Reconciler:
         compared = 0
         for sku in skus:
             try:
-                self._seen[sku] = await self.reconcile(sku, timeout_s=timeout_s)
+                self._seen[sku] = await self.reconcile(
+                    sku, timeout_s=timeout_s, repair=self._by_itself
+                )
                 compared += 1
             except SeckillError as error:
                 log.info("sale not compared", sku=sku, error=str(error))
@@ -115,14 +121,13 @@ class Reconciler:
         return compared
 
     async def reconcile(
-        self, sku: str, *, timeout_s: float, repair: bool = False, restock: bool = False
+        self, sku: str, *, timeout_s: float, repair: Repair = Repair.NOTHING
     ) -> Report:
         """Compare one sale.
 
         Args:
             timeout_s: for all of it.
-            repair: write missing holds, send lost reservations again, lower the counter.
-            restock: with `repair`: release ended holds and raise the counter too.
+            repair: how far to go about what is found.
 
         Raises:
             PipelineBusy: reservations are on their way, or the sale changes too quickly.
@@ -140,8 +145,8 @@ class Reconciler:
         async for orders in self._books.orders(sku, timeout_s=self._left_s(ends_s)):
             comparison.take(orders)
         report = Report(comparison, holds, comparison.finish())
-        if repair and (report.found or report.drift_units):
-            await self._repair(report, restock=restock, timeout_s=self._left_s(ends_s))
+        if repair is not Repair.NOTHING and (report.found or report.drift_units):
+            await self._repair(report, repair, timeout_s=self._left_s(ends_s))
         if report.found or report.drift_units:
             log.warning(
                 "redis and the database differ",
@@ -169,8 +174,8 @@ class Reconciler:
                 f"{summary.outbox_entries} reservations wait for kafka, for {age_s:.0f} s by now"
             )
 
-    async def _repair(self, report: Report, *, restock: bool, timeout_s: float) -> None:
-        request = report.comparison.repair(report.found, restock=restock)
+    async def _repair(self, report: Report, repair: Repair, *, timeout_s: float) -> None:
+        request = report.comparison.repair(report.found, repair)
         response = await self._books.repair(request, timeout_s=timeout_s)
         report.repaired = frozenset(response.order_nos)
         written = sum(h.quantity for h in request.missing if h.order_no in report.repaired)

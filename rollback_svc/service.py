@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 
+from rollback_svc.comparison import Repair
 from rollback_svc.reconciler import Reconciler
 from rollback_svc.settings import RollbackSettings
 from rollback_svc.sweeper import Sweeper
@@ -61,8 +62,7 @@ class RollbackService(rollback_pb2_grpc.RollbackServiceServicer):
         report = await self._reconciler.reconcile(
             request.sku,
             timeout_s=time_left_s(context, self._reconcile_timeout_s),
-            repair=request.repair,
-            restock=request.repair_restock,
+            repair=_repair(request),
         )
         return report.to_response()
 
@@ -81,3 +81,9 @@ class RollbackService(rollback_pb2_grpc.RollbackServiceServicer):
         if self._sweeper.last_success_s is not None:
             status.last_success_time.FromNanoseconds(int(self._sweeper.last_success_s * 1e9))
         return status
+
+
+def _repair(request: rollback_pb2.ReconcileRequest) -> Repair:
+    if not request.repair:
+        return Repair.NOTHING
+    return Repair.RESTOCK if request.repair_restock else Repair.SEND_AGAIN

@@ -18,6 +18,9 @@ class RollbackSettings(ProcessSettings, RedisSettings):
     inventory_target: str = "dns:///127.0.0.1:50052"
     # Pause between rounds, give or take a tenth, so that replicas do not march in step.
     rollback_interval_s: Seconds = 1.0
+    # For how long orders are left to the replica that has claimed them: longer than the calls that
+    # a page takes. Where a replica is overtaken its work is done twice, which changes nothing.
+    rollback_lease_s: Annotated[float, Field(ge=0.01, le=3_600)] = 20.0
     # How often the database is asked for expired orders that the delay set has lost.
     rollback_database_interval_s: Seconds = 10.0
     # Orders cancelled, released and noted in one call each.
@@ -26,8 +29,11 @@ class RollbackSettings(ProcessSettings, RedisSettings):
     rollback_pages_max: Count = 20
     # A call of another stage that takes longer has failed; its effect is unknown.
     rollback_call_timeout_s: Seconds = 5.0
-    # How often all sales are compared with the database, without repairing.
+    # How often all sales are compared with the database.
     rollback_reconcile_interval_s: Seconds = 60.0
+    # Whether what is found then is repaired, as far as that can only sell less. What puts units on
+    # sale is never repaired unless an operator says so.
+    rollback_reconcile_repairs: bool = True
     # How long one comparison may take, the wait for the consumers included.
     rollback_reconcile_timeout_s: Seconds = 30.0
     # Holds and orders younger than this may be on their way and are not compared.

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from seckill.errors import SeckillError, from_rpc_error, reason_name, reason_of
 from seckill.v1 import errors_pb2, inventory_pb2, inventory_pb2_grpc, order_pb2, order_pb2_grpc
@@ -30,31 +31,45 @@ def _faults(stage: str) -> Iterator[None]:
         raise from_rpc_error(error, stage=stage) from error
 
 
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
+
+
 class OrderStage:
     """OrderService as rollback_svc needs it. Every call raises SeckillError where it failed."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float, lease_s: float) -> None:
+        """`timeout_s`: of each call; `lease_s`: how long the units of an order are ours to return.
+
+        `channel` must not repeat these calls by itself: a claim whose answer is lost is lost.
+        """
         self._stub = order_pb2_grpc.OrderServiceStub(channel)
         self._timeout_s = timeout_s
+        self._lease = _duration(lease_s)
 
     async def cancel_expired(self, order_nos: Sequence[str]) -> order_pb2.CancelExpiredResponse:
-        """Cancel those that have expired by the database's clock; repeating changes nothing."""
-        request = order_pb2.CancelExpiredRequest(order_nos=order_nos)
+        """Cancel those that have expired by the database's clock, and claim their units.
+
+        Repeating changes nothing.
+        """
+        request = order_pb2.CancelExpiredRequest(order_nos=order_nos, lease=self._lease)
         with _faults("order"):
             return await self._stub.CancelExpired(request, timeout=self._timeout_s)
 
-    async def list_expired(self, limit: int) -> Sequence[str]:
-        """Numbers of up to `limit` orders that have expired and are still pending."""
-        request = order_pb2.ListExpiredRequest(page_size=limit)
+    async def list_expired(self, limit: int, *, overdue_s: float) -> Sequence[str]:
+        """Numbers of up to `limit` pending orders that expired at least `overdue_s` ago."""
+        request = order_pb2.ListExpiredRequest(page_size=limit, overdue=_duration(overdue_s))
         with _faults("order"):
             response = await self._stub.ListExpired(request, timeout=self._timeout_s)
         return response.order_nos
 
-    async def list_unrestored(self, limit: int) -> Sequence[order_pb2.UnrestoredOrder]:
-        """Up to `limit` cancelled or rejected orders whose units are still out, oldest first."""
-        request = order_pb2.ListUnrestoredRequest(page_size=limit)
+    async def claim_unrestored(self, limit: int) -> Sequence[order_pb2.UnrestoredOrder]:
+        """Claim up to `limit` cancelled, rejected or refunded orders whose units are out."""
+        request = order_pb2.ClaimUnrestoredRequest(page_size=limit, lease=self._lease)
         with _faults("order"):
-            response = await self._stub.ListUnrestored(request, timeout=self._timeout_s)
+            response = await self._stub.ClaimUnrestored(request, timeout=self._timeout_s)
         return response.orders
 
     async def mark_restored(self, order_nos: Sequence[str]) -> int:

@@ -1,10 +1,11 @@
 """Rounds that bring the units of unpaid, cancelled and rejected orders back on sale.
 
 A round: due orders of the delay set, then (every few seconds) what the database knows to have
-expired beyond it, then every order whose units are still out, whatever left it there. Orders go
-cancel → release → note → forget, and each step may be repeated: the compare-and-set of
-OrderService and the hold in InventoryService decide, so a round may die anywhere and replicas may
-overlap. Work is proportional to what is due.
+expired beyond it, then every order whose units are still out, whatever left it there. Replicas
+share the work: what one has claimed is out of the others' sight until its lease ends, and comes due
+again where it died. Orders go cancel → release → note → forget, and each step may be repeated: the
+compare-and-set of OrderService and the hold in InventoryService decide, so a round may die anywhere
+and replicas may overtake each other. Work is proportional to what is due.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -24,7 +26,7 @@ from seckill.clock import Clock
 from seckill.delay import DelaySet
 from seckill.errors import SeckillError
 from seckill.order_no import is_order_no, made_at_s
-from seckill.v1.order_pb2 import PendingOrder, UnrestoredOrder
+from seckill.v1.order_pb2 import CancelExpiredResponse, PendingOrder, UnrestoredOrder
 
 log = structlog.get_logger()
 
@@ -117,7 +119,10 @@ class Sweeper:
             with metrics.round_seconds.time():
                 await self._phase(self._sweep_due, result)
                 is_time = everything or now_s >= self._expired_sweep_s
-                if is_time and await self._phase(self._sweep_expired, result):
+                # What the delay set has not lost is settled, or claimed by somebody, before that.
+                overdue_s = 0.0 if everything else self._settings.rollback_lease_s
+                sweep_expired = partial(self._sweep_expired, overdue_s=overdue_s)
+                if is_time and await self._phase(sweep_expired, result):
                     self._expired_sweep_s = now_s + self._settings.rollback_database_interval_s
                 await self._phase(self._sweep_unrestored, result)
                 await self._phase(self._count, result)
@@ -154,25 +159,35 @@ class Sweeper:
             )
 
     async def _sweep_due(self, result: SweepResult) -> None:
-        """The delay set's due orders. Each page leaves the set, or is put off, before the next."""
+        """The delay set's due orders, page by page: each one is ours once it is claimed."""
         page_size = self._settings.rollback_page_size
         for _ in range(self._settings.rollback_pages_max):
-            with _step("read_due"):
-                found = await self._delay.due(now_s=result.now_s, limit=page_size)
+            with _step("claim_due"):
+                claim = await self._delay.claim(
+                    limit=page_size, lease_s=self._settings.rollback_lease_s
+                )
+            found = claim.order_nos
             malformed = [number for number in found if not is_order_no(number)]
             result.unknown_orders += len(malformed)
             await self._remove(malformed)
-            await self._settle([number for number in found if is_order_no(number)], result)
+            numbers = [number for number in found if is_order_no(number)]
+            try:
+                answer = await self._cancel(numbers)
+            except SeckillError:
+                # Nothing is decided: whoever comes next need not wait for the end of the lease.
+                await self._delay.add(dict.fromkeys(numbers, claim.now_s))
+                raise
+            await self._settle(numbers, answer, result, now_s=claim.now_s)
             if len(found) < page_size:
                 return
 
-    async def _sweep_expired(self, result: SweepResult) -> None:
+    async def _sweep_expired(self, result: SweepResult, *, overdue_s: float) -> None:
         """Expired orders by the database, for those that the delay set has lost."""
         page_size = self._settings.rollback_page_size
         for _ in range(self._settings.rollback_pages_max):
             with _step("list_expired"):
-                found = await self._orders.list_expired(page_size)
-            await self._settle(found, result)
+                found = await self._orders.list_expired(page_size, overdue_s=overdue_s)
+            await self._settle(found, await self._cancel(found), result, now_s=result.now_s)
             if len(found) < page_size:
                 return
 
@@ -180,31 +195,39 @@ class Sweeper:
         """Orders whose units are still out: rejected, given up, or left by a round that died."""
         page_size = self._settings.rollback_page_size
         for _ in range(self._settings.rollback_pages_max):
-            with _step("list_unrestored"):
-                found = await self._orders.list_unrestored(page_size)
-            restored = await self._restore(found, result)
-            await self._remove(restored)
-            # The same page would come again where none of it could be restored.
-            if len(found) < page_size or not restored:
+            with _step("claim_unrestored"):
+                found = await self._orders.claim_unrestored(page_size)
+            await self._remove(await self._restore(found, result))
+            if len(found) < page_size:
                 return
 
-    async def _settle(self, order_nos: Sequence[str], result: SweepResult) -> None:
-        """Cancel those that have expired, return their units, and clear the delay set of all."""
+    async def _cancel(self, order_nos: Sequence[str]) -> CancelExpiredResponse:
         if not order_nos:
-            return
+            return CancelExpiredResponse()
         with _step("cancel_expired"):
             answer = await self._orders.cancel_expired(order_nos)
         await failpoints.reach("rollback.after_cancel")
+        return answer
+
+    async def _settle(
+        self,
+        order_nos: Sequence[str],
+        answer: CancelExpiredResponse,
+        result: SweepResult,
+        *,
+        now_s: float,
+    ) -> None:
+        """Return the units of those that were cancelled, and clear the delay set of all."""
         restored = set(await self._restore(answer.unrestored, result))
         pending = {order.order_no for order in answer.pending}
-        refused = {order.order_no for order in answer.unrestored} - restored
+        # Refused by their sale, or another replica's to restore.
+        waiting = {order.order_no for order in answer.unrestored} - restored
+        waiting |= set(answer.claimed_order_nos)
         settled = set(answer.settled_order_nos)
-        unknown = set(order_nos) - restored - pending - refused - settled
-        forgotten = {number for number in unknown if self._is_old(number, now_s=result.now_s)}
+        unknown = set(order_nos) - restored - pending - waiting - settled
+        forgotten = {number for number in unknown if self._is_old(number, now_s=now_s)}
         result.unknown_orders += len(forgotten)
-        await self._put_off(
-            answer.pending, others=refused | unknown - forgotten, now_s=result.now_s
-        )
+        await self._put_off(answer.pending, others=waiting | unknown - forgotten, now_s=now_s)
         await self._remove(restored | settled | forgotten)
 
     async def _restore(

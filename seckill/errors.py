@@ -11,7 +11,7 @@ from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from seckill.v1 import errors_pb2
+from seckill.v1 import errors_pb2, inventory_pb2
 
 DOMAIN = "seckill"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -124,6 +124,46 @@ class SaleStateConflict(SeckillError):
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = errors_pb2.ERROR_REASON_SALE_STATE
+
+
+class SaleRefused(SeckillError):
+    """The sale sells nothing at this moment."""
+
+    # What callers who name their sku in metadata are told in the place of a PurchaseOutcome.
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class SoldOut(SaleRefused):
+    """The sale is sold out."""
+
+    reason = errors_pb2.ERROR_REASON_SOLD_OUT
+
+
+class NotStarted(SaleRefused):
+    """The sale has not begun."""
+
+    reason = errors_pb2.ERROR_REASON_NOT_STARTED
+
+
+class Ended(SaleRefused):
+    """The sale is over."""
+
+    reason = errors_pb2.ERROR_REASON_ENDED
+
+
+class Paused(SaleRefused):
+    """The sale is paused."""
+
+    reason = errors_pb2.ERROR_REASON_PAUSED
+
+
+# PurchaseOutcome → the status that says the same.
+REFUSALS: dict[int, type[SaleRefused]] = {
+    inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT: SoldOut,
+    inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED: NotStarted,
+    inventory_pb2.PURCHASE_OUTCOME_ENDED: Ended,
+    inventory_pb2.PURCHASE_OUTCOME_PAUSED: Paused,
+}
 
 
 class SaleNotLoaded(SeckillError):

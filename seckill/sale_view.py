@@ -9,11 +9,14 @@ import grpc
 import structlog
 
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
+from seckill.validation import PURCHASE_LIMIT_MAX
 
 # Near the edges of the window the script decides, by the one clock that counts.
 CLOCK_SKEW_S = 1.0
 RECONNECT_LEAST_S = 0.1
 RECONNECT_MOST_S = 2.0
+# A caller who names his sku in this metadata is refused by a status (see gateway.proto).
+SKU_METADATA = "seckill-sku"
 
 log = structlog.get_logger()
 
@@ -45,7 +48,8 @@ class SaleView:
             state=sale.state,
             start_s=terms.start_time.ToNanoseconds() / 1e9,
             end_s=terms.end_time.ToNanoseconds() / 1e9,
-            limit=terms.purchase_limit or 1,
+            # Of a sale that is not loaded nothing is known; inventory will say what it lacks.
+            limit=(terms.purchase_limit or 1) if sale.loaded else PURCHASE_LIMIT_MAX,
             sold_out=sale.sold_out,
             loaded=sale.loaded,
         )

@@ -11,7 +11,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from seckill.errors import DeadlinePassed, SeckillError, trailing_metadata
+from seckill.errors import DeadlinePassed, OutcomeUnknown, SeckillError, trailing_metadata
 from seckill.listening import CannotListen
 from seckill.reflection import enable_reflection
 from seckill.settings import ProcessSettings
@@ -113,20 +113,40 @@ def _status(context: grpc.aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
     return cast("grpc.StatusCode | None", context.code()) or grpc.StatusCode.OK
 
 
+def is_ended(error: BaseException) -> bool:
+    """Whether `error` ends the task that it is raised in, e.g. because the caller has left.
+
+    Libraries let cancellations of their own tasks out, which are faults like any other.
+    """
+    task = asyncio.current_task()
+    ending = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and ending
+
+
+def fault_of(error: BaseException) -> SeckillError:
+    """What the caller is told of whatever was raised while his call was handled."""
+    if isinstance(error, SeckillError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        # Not passed on: gRPC would send nothing, and the caller wait for as long as it can.
+        return OutcomeUnknown("the work was given up within the stage")
+    return SeckillError()
+
+
 async def _abort(
     error: BaseException,
     context: grpc.aio.ServicerContext[Any, Any],
     outcome: CallOutcome,
 ) -> None:
     """End the call with the status that `error` means; always raises."""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    if isinstance(error, GeneratorExit) or is_ended(error):
         outcome.code = grpc.StatusCode.CANCELLED
         raise error
     if isinstance(error, grpc.aio.AbortError):
         outcome.code = context.code()
         raise error
-    fault = error if isinstance(error, SeckillError) else SeckillError()
-    if not isinstance(error, SeckillError):
+    fault = fault_of(error)
+    if fault is not error:
         log.error("call failed", exc_info=error)
     outcome.code = fault.code
     await context.abort(fault.code, str(fault), trailing_metadata=trailing_metadata(fault))

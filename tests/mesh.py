@@ -1,8 +1,10 @@
 """The four services as processes of a test, on free ports."""
 
 import os
+import signal
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +14,8 @@ from deploy.local import Process, ProcessSpec, Stores
 from deploy.local.deadline import drive
 from deploy.local.mesh import STAGES, claim_ports, service_environment, service_specs
 from seckill.dev_issuer import load_or_create
+from tests.faults.sabotage.registry import chosen
+from tests.faults.sabotaged import command_with
 
 FREE_PORTS = {
     variable: "0"
@@ -37,7 +41,11 @@ class Mesh:
             **(settings or {}),
         }
         specs = service_specs({**inherited, **self.settings}, ports=self.ports, directory=directory)
-        self._specs: dict[str, ProcessSpec] = {spec.name: spec for spec in specs}
+        self._specs: dict[str, ProcessSpec] = {
+            # Without a bug, as it is; with one where proof.py looks whether tests notice.
+            spec.name: replace(spec, command=command_with(spec.command, chosen()))
+            for spec in specs
+        }
         self._processes: dict[str, Process] = {}
 
     def __enter__(self) -> Self:
@@ -61,6 +69,14 @@ class Mesh:
     def kill(self, name: str) -> None:
         """End one service with SIGKILL."""
         self._processes[name].kill()
+
+    def freeze(self, name: str) -> None:
+        """One service stands still, its connections open."""
+        self._processes[name].send(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """A service that stood still goes on."""
+        self._processes[name].send(signal.SIGCONT)
 
     def terminate(self, name: str) -> int:
         """End one service with SIGTERM; returns its exit code."""

@@ -109,9 +109,9 @@ def terms_of(units: int, *, rebuy_allowed: bool = False, limit: int = 1) -> sale
 
 @asynccontextmanager
 async def open_shop(
-    stores: Stores, *, redis_url: str, database_dsn: str, topics: Topics
+    stores: Stores, *, redis_url: str, database_dsn: str, topics: Topics, **changes: float
 ) -> AsyncIterator[DamagedShop]:
-    """Both stages, running as their `__main__` wires them."""
+    """Both stages, running as their `__main__` wires them; `changes`: settings of both."""
     orders_address, inventory_address = free_address(), free_address()
     common = {
         "profile": "development",
@@ -120,6 +120,7 @@ async def open_shop(
         "orders_topic": topics.orders,
         "dead_letter_topic": topics.dead_letters,
         "drain_timeout_s": 1.0,
+        **changes,
     }
     orders = OrderSettings.model_validate(
         common

@@ -6,6 +6,7 @@ from typing import Any
 import kubernetes_validate
 from pydantic_settings import BaseSettings
 
+from deploy.edge.settings import EdgeSettings
 from gateway.settings import GatewaySettings
 from inventory_svc.settings import InventorySettings
 from order_svc.settings import OrderSettings
@@ -19,6 +20,7 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "inventory": InventorySettings,
     "order": OrderSettings,
     "rollback": RollbackSettings,
+    "edge": EdgeSettings,
 }
 # Kinds of the Prometheus operator; their schemas are not Kubernetes' own.
 FOREIGN_KINDS = ("PodMonitor",)

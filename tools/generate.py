@@ -1,5 +1,8 @@
 """Generate the stubs in seckill/v1 from protos/, or prove that they are fresh.
 
+The contracts import google/api/annotations.proto; it and what it imports stand in protos/google,
+copied from the googleapis-common-protos wheel, so that buf and protoc need nothing else.
+
 `python -m tools.generate` writes them; `python -m tools.generate --check` exits 1 and names each
 file that differs from what the contracts say.
 """
@@ -11,16 +14,20 @@ import sys
 import tempfile
 from pathlib import Path
 
+from google.api import annotations_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 PACKAGE = Path("seckill/v1")
+IMPORTED = ("google/api/annotations.proto", "google/api/http.proto")
+# The folder that holds `google`, in the wheel.
+WHEEL = Path(annotations_pb2.__file__).parents[2]
 
 
 def generate(out: Path) -> None:
     """Write stubs for every contract below `out`; raises RuntimeError where protoc refuses."""
-    files = sorted(str(path) for path in PROTOS.rglob("*.proto"))
+    files = sorted(str(path) for path in (PROTOS / PACKAGE).glob("*.proto"))
     plugins = [f"--{kind}_out={out}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
     # Beside this Python, whether or not its environment is activated.
     scripts = Path(sys.executable).parent
@@ -42,22 +49,42 @@ def stale(fresh: Path, committed: Path) -> list[str]:
     return sorted(mismatch + missing)
 
 
+def stale_imports() -> list[str]:
+    """Names of imported contracts that differ from the wheel's, or are not there."""
+    return [
+        name
+        for name in IMPORTED
+        if not (PROTOS / name).exists()
+        or (PROTOS / name).read_bytes() != (WHEEL / name).read_bytes()
+    ]
+
+
+def copy_imports() -> None:
+    """Bring the imported contracts from the wheel into protos/."""
+    for name in IMPORTED:
+        (PROTOS / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(WHEEL / name, PROTOS / name)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only tell what is stale")
     arguments = parser.parse_args()
+    stale_names = [f"protos/{name}" for name in stale_imports()]
+    if not arguments.check:
+        copy_imports()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         generate(out)
-        differing = stale(out / PACKAGE, ROOT / PACKAGE)
+        stale_names += [f"{PACKAGE / name}" for name in stale(out / PACKAGE, ROOT / PACKAGE)]
         if not arguments.check:
             for path in (ROOT / PACKAGE).glob("*.py*"):
                 path.unlink()
             shutil.copytree(out / PACKAGE, ROOT / PACKAGE, dirs_exist_ok=True)
             return 0
-    for name in differing:
-        sys.stderr.write(f"{PACKAGE / name} is stale: run `make generate` and commit it\n")
-    return 1 if differing else 0
+    for name in stale_names:
+        sys.stderr.write(f"{name} is stale: run `make generate` and commit it\n")
+    return 1 if stale_names else 0
 
 
 if __name__ == "__main__":

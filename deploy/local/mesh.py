@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,8 +107,8 @@ def claim_ports(env: Mapping[str, str] = os.environ) -> dict[str, Ports]:
     """
     return {
         stage.name: Ports(
-            grpc=_claim(stage.port_variable, stage.port, env=env, wanted_by=stage.name),
-            metrics=_claim(
+            grpc=claim_port(stage.port_variable, stage.port, env=env, wanted_by=stage.name),
+            metrics=claim_port(
                 stage.metrics_port_variable,
                 stage.metrics_port,
                 env=env,
@@ -119,7 +119,12 @@ def claim_ports(env: Mapping[str, str] = os.environ) -> dict[str, Ports]:
     }
 
 
-def _claim(variable: str, default: int, *, env: Mapping[str, str], wanted_by: str) -> int:
+def claim_port(variable: str, default: int, *, env: Mapping[str, str], wanted_by: str) -> int:
+    """Settle a port.
+
+    Raises:
+        StackError: it is taken, or the variable is not a port.
+    """
     port = read_port(env, variable, default=default)
     if port == 0:
         return pick_free_port()
@@ -194,8 +199,11 @@ class _Ready:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def mesh(stores: Stores) -> Sequence[ProcessSpec]:
+def mesh(stores: Stores, further: Mapping[str, str] | None = None) -> list[ProcessSpec]:
     """Prepare topics, schema and secrets, then say what to run: for `Supervisor`.
+
+    Args:
+        further: settings of what else will run beside the services.
 
     Raises:
         StackError: a port is taken, or a topic is refused.
@@ -204,7 +212,7 @@ def mesh(stores: Stores) -> Sequence[ProcessSpec]:
     ports = claim_ports()
     asyncio.run(_prepare(stores))
     issuer = load_or_create(directory / "secrets")
-    settings = service_environment(stores, ports=ports, issuer=issuer)
+    settings = {**service_environment(stores, ports=ports, issuer=issuer), **(further or {})}
     write_environment(directory / "dev.env", settings)
     # Variables of the caller win, so that `SECKILL_GATEWAY_FRONT=grpcio make up` does what it says.
     return service_specs({**settings, **os.environ}, ports=ports, directory=directory)

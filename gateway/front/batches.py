@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import structlog
 
 from gateway.front.call import Call, HotMethod
-from seckill.errors import DeadlinePassed, InvalidField, Overloaded, SeckillError
+from seckill.errors import DeadlinePassed, InvalidField, Overloaded
+from seckill.server import fault_of, is_ended
 
 # The longest legal request of a hot method has under a kilobyte.
 REQUEST_BYTES_MAX = 16 * 1024
@@ -59,8 +60,10 @@ async def _run(method: HotMethod, calls: Sequence[Call]) -> None:
     """Run a handler; where it fails as a whole, so do the calls it has not answered."""
     try:
         await method.handle(calls)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if is_ended(error):
+            raise
         log.exception("batch failed", method=method.path, calls=len(calls))
-        fault = error if isinstance(error, SeckillError) else SeckillError()
+        fault = fault_of(error)
         for call in calls:
             call.fail(fault)

@@ -1,7 +1,8 @@
 -- Cancel those of the given orders that are pending: the compare-and-set against their payment.
---   $1 text[]  order numbers
---   $2 text    reason: 'expired' takes only orders whose payment time is over, 'buyer' any
---   $3 text    only orders of this buyer, '' for all
+--   $1 text[]    order numbers
+--   $2 text      reason: 'expired' takes only orders whose payment time is over, 'buyer' any
+--   $3 text      only orders of this buyer, '' for all
+--   $4 interval  for how long their units are the caller's to restore
 -- Returns the numbers cancelled now. The caller holds the locks of lock_sales_of_orders.sql.
 WITH due AS (
     SELECT order_no
@@ -27,8 +28,8 @@ announced AS (
     INSERT INTO order_events (order_no, kind) SELECT order_no, 'cancelled' FROM cancelled
 ),
 returned AS (
-    INSERT INTO restore_outbox (order_no, sku, user_id, quantity)
-    SELECT order_no, sku, user_id, quantity FROM cancelled
+    INSERT INTO restore_outbox (order_no, sku, user_id, quantity, due_at)
+    SELECT order_no, sku, user_id, quantity, now() + $4::interval FROM cancelled
 ),
 counted AS (
     UPDATE sales

@@ -6,7 +6,17 @@ import grpc
 import typer
 
 from deploy.local import StackError
-from seckill.cli import audit, bench, dead_letters, orders, reconcile, sales, stack, tokens
+from seckill.cli import (
+    audit,
+    bench,
+    dead_letters,
+    orders,
+    reconcile,
+    sales,
+    stack,
+    tokens,
+    webhooks,
+)
 from seckill.cli.mesh import fail_with_status
 from seckill.demo import command as demo
 
@@ -25,6 +35,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.add_typer(sales.app, name="sale")
 app.add_typer(orders.app, name="order")
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(webhooks.app, name="webhook")
 app.add_typer(bench.app, name="bench")
 
 

@@ -78,6 +78,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: reservations are still on their way to the database, or the sale changes too
     quickly to be compared; RetryInfo says when to come back.
     """
+    ERROR_REASON_SOLD_OUT: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION: fewer units are left than were asked for. This and the next three answer
+    only purchases that name their sku in metadata; all others get a PurchaseOutcome.
+    """
+    ERROR_REASON_NOT_STARTED: _ErrorReason.ValueType  # 26
+    """FAILED_PRECONDITION: the sale's window has not begun."""
+    ERROR_REASON_ENDED: _ErrorReason.ValueType  # 27
+    """FAILED_PRECONDITION: the sale's window is over, or the sale was closed."""
+    ERROR_REASON_PAUSED: _ErrorReason.ValueType  # 28
+    """FAILED_PRECONDITION: an operator has paused the sale."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name without its ERROR_REASON_ prefix stands in ErrorInfo.reason, with
@@ -140,4 +150,14 @@ ERROR_REASON_PIPELINE_BUSY: ErrorReason.ValueType  # 24
 """UNAVAILABLE: reservations are still on their way to the database, or the sale changes too
 quickly to be compared; RetryInfo says when to come back.
 """
+ERROR_REASON_SOLD_OUT: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION: fewer units are left than were asked for. This and the next three answer
+only purchases that name their sku in metadata; all others get a PurchaseOutcome.
+"""
+ERROR_REASON_NOT_STARTED: ErrorReason.ValueType  # 26
+"""FAILED_PRECONDITION: the sale's window has not begun."""
+ERROR_REASON_ENDED: ErrorReason.ValueType  # 27
+"""FAILED_PRECONDITION: the sale's window is over, or the sale was closed."""
+ERROR_REASON_PAUSED: ErrorReason.ValueType  # 28
+"""FAILED_PRECONDITION: an operator has paused the sale."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

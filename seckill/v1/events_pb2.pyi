@@ -113,6 +113,7 @@ class OrderReserved(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     RESERVE_TIME_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     order_no: _builtins.str
     """Number of the order to write; 26 characters."""
     sku: _builtins.str
@@ -125,6 +126,10 @@ class OrderReserved(_message.Message):
     """Units, at least 1."""
     epoch: _builtins.int
     """Epoch of the load that sold them."""
+    unreadable: _builtins.bool
+    """True where the outbox entry could not be read and this is what the buyer's hold says: it must
+    become a rejected order, whose units return, unless its number is an order already.
+    """
     @_builtins.property
     def reserve_time(self) -> _timestamp_pb2.Timestamp:
         """When the script decided, by the clock of Redis."""
@@ -139,10 +144,11 @@ class OrderReserved(_message.Message):
         quantity: _builtins.int = ...,
         epoch: _builtins.int = ...,
         reserve_time: _timestamp_pb2.Timestamp | None = ...,
+        unreadable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reserve_time", b"reserve_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "order_no", b"order_no", "quantity", b"quantity", "request_id", b"request_id", "reserve_time", b"reserve_time", "sku", b"sku", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "order_no", b"order_no", "quantity", b"quantity", "request_id", b"request_id", "reserve_time", b"reserve_time", "sku", b"sku", "unreadable", b"unreadable", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from seckill.v1 import inventory_pb2 as seckill_dot_v1_dot_inventory__pb2
 from seckill.v1 import order_pb2 as seckill_dot_v1_dot_order__pb2
 from seckill.v1 import sale_pb2 as seckill_dot_v1_dot_sale__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18seckill/v1/gateway.proto\x12\nseckill.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aseckill/v1/inventory.proto\x1a\x16seckill/v1/order.proto\x1a\x15seckill/v1/sale.proto\"G\n\x1eGatewayServiceListSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x1fGatewayServiceListSalesResponse\x12\x1f\n\x05sales\x18\x01 \x03(\x0b\x32\x10.seckill.v1.Sale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x1cGatewayServiceGetSaleRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"?\n\x1dGatewayServiceGetSaleResponse\x12\x1e\n\x04sale\x18\x01 \x01(\x0b\x32\x10.seckill.v1.Sale\"(\n\x19IssuePurchaseTokenRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"e\n\x1aIssuePurchaseTokenResponse\x12\x16\n\x0epurchase_token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x0fPurchaseRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x05\x12\x16\n\x0epurchase_token\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"R\n\x10PurchaseResponse\x12,\n\x07outcome\x18\x01 \x01(\x0e\x32\x1b.seckill.v1.PurchaseOutcome\x12\x10\n\x08order_no\x18\x02 \x01(\t\"1\n\x1dGatewayServiceGetOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"B\n\x1eGatewayServiceGetOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"3\n\x1fGatewayServiceWatchOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"D\n GatewayServiceWatchOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"4\n GatewayServiceCancelOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"E\n!GatewayServiceCancelOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"h\n\x1dGatewayServicePayOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12!\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x11.seckill.v1.Money\"B\n\x1eGatewayServicePayOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order2\xae\x06\n\x0eGatewayService\x12i\n\tListSales\x12*.seckill.v1.GatewayServiceListSalesRequest\x1a+.seckill.v1.GatewayServiceListSalesResponse\"\x03\x90\x02\x01\x12\x63\n\x07GetSale\x12(.seckill.v1.GatewayServiceGetSaleRequest\x1a).seckill.v1.GatewayServiceGetSaleResponse\"\x03\x90\x02\x01\x12\x63\n\x12IssuePurchaseToken\x12%.seckill.v1.IssuePurchaseTokenRequest\x1a&.seckill.v1.IssuePurchaseTokenResponse\x12\x45\n\x08Purchase\x12\x1b.seckill.v1.PurchaseRequest\x1a\x1c.seckill.v1.PurchaseResponse\x12\x66\n\x08GetOrder\x12).seckill.v1.GatewayServiceGetOrderRequest\x1a*.seckill.v1.GatewayServiceGetOrderResponse\"\x03\x90\x02\x01\x12i\n\nWatchOrder\x12+.seckill.v1.GatewayServiceWatchOrderRequest\x1a,.seckill.v1.GatewayServiceWatchOrderResponse0\x01\x12j\n\x0b\x43\x61ncelOrder\x12,.seckill.v1.GatewayServiceCancelOrderRequest\x1a-.seckill.v1.GatewayServiceCancelOrderResponse\x12\x61\n\x08PayOrder\x12).seckill.v1.GatewayServicePayOrderRequest\x1a*.seckill.v1.GatewayServicePayOrderResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18seckill/v1/gateway.proto\x12\nseckill.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aseckill/v1/inventory.proto\x1a\x16seckill/v1/order.proto\x1a\x15seckill/v1/sale.proto\"G\n\x1eGatewayServiceListSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x1fGatewayServiceListSalesResponse\x12\x1f\n\x05sales\x18\x01 \x03(\x0b\x32\x10.seckill.v1.Sale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x1cGatewayServiceGetSaleRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"?\n\x1dGatewayServiceGetSaleResponse\x12\x1e\n\x04sale\x18\x01 \x01(\x0b\x32\x10.seckill.v1.Sale\"(\n\x19IssuePurchaseTokenRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"e\n\x1aIssuePurchaseTokenResponse\x12\x16\n\x0epurchase_token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x0fPurchaseRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x05\x12\x16\n\x0epurchase_token\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"R\n\x10PurchaseResponse\x12,\n\x07outcome\x18\x01 \x01(\x0e\x32\x1b.seckill.v1.PurchaseOutcome\x12\x10\n\x08order_no\x18\x02 \x01(\t\"1\n\x1dGatewayServiceGetOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"B\n\x1eGatewayServiceGetOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"3\n\x1fGatewayServiceWatchOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"D\n GatewayServiceWatchOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"4\n GatewayServiceCancelOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"E\n!GatewayServiceCancelOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"h\n\x1dGatewayServicePayOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12!\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x11.seckill.v1.Money\"B\n\x1eGatewayServicePayOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order2\xc0\x08\n\x0eGatewayService\x12z\n\tListSales\x12*.seckill.v1.GatewayServiceListSalesRequest\x1a+.seckill.v1.GatewayServiceListSalesResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sales\x12z\n\x07GetSale\x12(.seckill.v1.GatewayServiceGetSaleRequest\x1a).seckill.v1.GatewayServiceGetSaleResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/sales/{sku}\x12\x92\x01\n\x12IssuePurchaseToken\x12%.seckill.v1.IssuePurchaseTokenRequest\x1a&.seckill.v1.IssuePurchaseTokenResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/sales/{sku}:issuePurchaseToken:\x01*\x12j\n\x08Purchase\x12\x1b.seckill.v1.PurchaseRequest\x1a\x1c.seckill.v1.PurchaseResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/sales/{sku}:purchase:\x01*\x12\x83\x01\n\x08GetOrder\x12).seckill.v1.GatewayServiceGetOrderRequest\x1a*.seckill.v1.GatewayServiceGetOrderResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders/{order_no}\x12\x8e\x01\n\nWatchOrder\x12+.seckill.v1.GatewayServiceWatchOrderRequest\x1a,.seckill.v1.GatewayServiceWatchOrderResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/orders/{order_no}:watch0\x01\x12\x93\x01\n\x0b\x43\x61ncelOrder\x12,.seckill.v1.GatewayServiceCancelOrderRequest\x1a-.seckill.v1.GatewayServiceCancelOrderResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/orders/{order_no}:cancel:\x01*\x12\x87\x01\n\x08PayOrder\x12).seckill.v1.GatewayServicePayOrderRequest\x1a*.seckill.v1.GatewayServicePayOrderResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/orders/{order_no}:pay:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,43 +37,53 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'seckill.v1.gateway_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['ListSales']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['ListSales']._serialized_options = b'\220\002\001'
+  _globals['_GATEWAYSERVICE'].methods_by_name['ListSales']._serialized_options = b'\220\002\001\202\323\344\223\002\013\022\t/v1/sales'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetSale']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['GetSale']._serialized_options = b'\220\002\001'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetSale']._serialized_options = b'\220\002\001\202\323\344\223\002\021\022\017/v1/sales/{sku}'
+  _globals['_GATEWAYSERVICE'].methods_by_name['IssuePurchaseToken']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['IssuePurchaseToken']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/sales/{sku}:issuePurchaseToken:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['Purchase']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['Purchase']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/sales/{sku}:purchase:\001*'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetOrder']._loaded_options = None
-  _globals['_GATEWAYSERVICE'].methods_by_name['GetOrder']._serialized_options = b'\220\002\001'
-  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_start=148
-  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_end=219
-  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_start=221
-  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_end=312
-  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_start=314
-  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_end=357
-  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_start=359
-  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_end=422
-  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_start=424
-  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_end=464
-  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_start=466
-  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_end=567
-  _globals['_PURCHASEREQUEST']._serialized_start=569
-  _globals['_PURCHASEREQUEST']._serialized_end=661
-  _globals['_PURCHASERESPONSE']._serialized_start=663
-  _globals['_PURCHASERESPONSE']._serialized_end=745
-  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_start=747
-  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_end=796
-  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_start=798
-  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_end=864
-  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_start=866
-  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_end=917
-  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_start=919
-  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_end=987
-  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_start=989
-  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_end=1041
-  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_start=1043
-  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_end=1112
-  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_start=1114
-  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_end=1218
-  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_start=1220
-  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_end=1286
-  _globals['_GATEWAYSERVICE']._serialized_start=1289
-  _globals['_GATEWAYSERVICE']._serialized_end=2103
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetOrder']._serialized_options = b'\220\002\001\202\323\344\223\002\027\022\025/v1/orders/{order_no}'
+  _globals['_GATEWAYSERVICE'].methods_by_name['WatchOrder']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['WatchOrder']._serialized_options = b'\202\323\344\223\002\035\022\033/v1/orders/{order_no}:watch'
+  _globals['_GATEWAYSERVICE'].methods_by_name['CancelOrder']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['CancelOrder']._serialized_options = b'\202\323\344\223\002!\"\034/v1/orders/{order_no}:cancel:\001*'
+  _globals['_GATEWAYSERVICE'].methods_by_name['PayOrder']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['PayOrder']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/orders/{order_no}:pay:\001*'
+  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_start=178
+  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_end=249
+  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_start=251
+  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_end=342
+  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_start=344
+  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_end=387
+  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_start=389
+  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_end=452
+  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_start=454
+  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_end=494
+  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_start=496
+  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_end=597
+  _globals['_PURCHASEREQUEST']._serialized_start=599
+  _globals['_PURCHASEREQUEST']._serialized_end=691
+  _globals['_PURCHASERESPONSE']._serialized_start=693
+  _globals['_PURCHASERESPONSE']._serialized_end=775
+  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_start=777
+  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_end=826
+  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_start=828
+  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_end=894
+  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_start=896
+  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_end=947
+  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_start=949
+  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_end=1017
+  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_start=1019
+  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_end=1071
+  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_start=1073
+  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_end=1142
+  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_start=1144
+  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_end=1248
+  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_start=1250
+  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_end=1316
+  _globals['_GATEWAYSERVICE']._serialized_start=1319
+  _globals['_GATEWAYSERVICE']._serialized_end=2407
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,14 @@ if _version_not_supported:
 class GatewayServiceStub:
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
+
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+
+    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
+    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
+    nothing. In the path the refusal is the same answer; in metadata it is a status,
+    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
+    holds units of the sale is never refused so.
     """
 
     def __init__(self, channel):
@@ -81,6 +89,14 @@ class GatewayServiceStub:
 class GatewayServiceServicer:
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
+
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+
+    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
+    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
+    nothing. In the path the refusal is the same answer; in metadata it is a status,
+    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
+    holds units of the sale is never refused so.
     """
 
     def ListSales(self, request, context):
@@ -193,6 +209,14 @@ def add_GatewayServiceServicer_to_server(servicer, server):
 class GatewayService:
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
+
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+
+    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
+    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
+    nothing. In the path the refusal is the same answer; in metadata it is a status,
+    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
+    holds units of the sale is never refused so.
     """
 
     @staticmethod

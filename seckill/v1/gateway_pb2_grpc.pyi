@@ -29,6 +29,14 @@ GRPC_VERSION: str
 class GatewayServiceStub:
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
+
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+
+    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
+    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
+    nothing. In the path the refusal is the same answer; in metadata it is a status,
+    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
+    holds units of the sale is never refused so.
     """
 
     @_typing.overload
@@ -56,6 +64,14 @@ class GatewayServiceStub:
 class GatewayServiceAsyncStub(GatewayServiceStub):
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
+
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+
+    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
+    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
+    nothing. In the path the refusal is the same answer; in metadata it is a status,
+    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
+    holds units of the sale is never refused so.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -79,6 +95,14 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
+
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+
+    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
+    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
+    nothing. In the path the refusal is the same answer; in metadata it is a status,
+    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
+    holds units of the sale is never refused so.
     """
 
     @_abc_1.abstractmethod

@@ -173,7 +173,9 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSales(self, request, context):
-        """All sales at once, then each sale whenever its state, window or sold-out flag changes.
+        """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
+        once a second, unless configured otherwise, there is a message, if need be an empty one: all that
+        was told still holds. While Redis cannot be read there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,7 +65,10 @@ class InventoryServiceStub:
     UNAVAILABLE where another repair came after the ListHolds that it is based on.
     """
     WatchSales: _grpc.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]
-    """All sales at once, then each sale whenever its state, window or sold-out flag changes."""
+    """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
+    once a second, unless configured otherwise, there is a message, if need be an empty one: all that
+    was told still holds. While Redis cannot be read there is none.
+    """
 
 @_typing.type_check_only
 class InventoryServiceAsyncStub(InventoryServiceStub):
@@ -104,7 +107,10 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     UNAVAILABLE where another repair came after the ListHolds that it is based on.
     """
     WatchSales: _aio.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]  # type: ignore[assignment]
-    """All sales at once, then each sale whenever its state, window or sold-out flag changes."""
+    """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
+    once a second, unless configured otherwise, there is a message, if need be an empty one: all that
+    was told still holds. While Redis cannot be read there is none.
+    """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides who gets a unit, in one atomic step a batch."""
@@ -206,6 +212,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.WatchSalesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inventory_pb2.WatchSalesResponse], _abc.AsyncIterator[_inventory_pb2.WatchSalesResponse]]:
-        """All sales at once, then each sale whenever its state, window or sold-out flag changes."""
+        """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
+        once a second, unless configured otherwise, there is a message, if need be an empty one: all that
+        was told still holds. While Redis cannot be read there is none.
+        """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,6 +5,7 @@ Orders: who bought what. The only writer of the database, and the last word on s
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -586,18 +587,26 @@ class CancelExpiredRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_NOS_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def order_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,024 order numbers."""
+
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """For how long the unrestored ones among them are this caller's to restore, at most an hour; unset
+        claims nothing, and tells of all.
+        """
 
     def __init__(
         self,
         *,
         order_nos: _abc.Iterable[_builtins.str] | None = ...,
+        lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_nos", b"order_nos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "order_nos", b"order_nos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -612,6 +621,7 @@ class CancelExpiredResponse(_message.Message):
     UNRESTORED_FIELD_NUMBER: _builtins.int
     SETTLED_ORDER_NOS_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
+    CLAIMED_ORDER_NOS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def unrestored(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnrestoredOrder]:
         """In no particular order; numbers that are in none of the lists do not exist."""
@@ -624,16 +634,21 @@ class CancelExpiredResponse(_message.Message):
     def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingOrder]:
         """Orders whose payment time is not over."""
 
+    @_builtins.property
+    def claimed_order_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With a lease: unrestored orders that another caller has claimed."""
+
     def __init__(
         self,
         *,
         unrestored: _abc.Iterable[Global___UnrestoredOrder] | None = ...,
         settled_order_nos: _abc.Iterable[_builtins.str] | None = ...,
         pending: _abc.Iterable[Global___PendingOrder] | None = ...,
+        claimed_order_nos: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending", "settled_order_nos", b"settled_order_nos", "unrestored", b"unrestored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_order_nos", b"claimed_order_nos", "pending", b"pending", "settled_order_nos", b"settled_order_nos", "unrestored", b"unrestored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -748,22 +763,80 @@ class ListUnrestoredResponse(_message.Message):
 Global___ListUnrestoredResponse: _TypeAlias = ListUnrestoredResponse  # noqa: Y015
 
 @_typing.final
+class ClaimUnrestoredRequest(_message.Message):
+    """How many to claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most 1,024; 0 means 100."""
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """For how long they are this caller's; more than nothing and at most an hour."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        lease: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimUnrestoredRequest: _TypeAlias = ClaimUnrestoredRequest  # noqa: Y015
+
+@_typing.final
+class ClaimUnrestoredResponse(_message.Message):
+    """Orders that are the caller's to restore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnrestoredOrder]:
+        """In no particular order."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___UnrestoredOrder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimUnrestoredResponse: _TypeAlias = ClaimUnrestoredResponse  # noqa: Y015
+
+@_typing.final
 class ListExpiredRequest(_message.Message):
     """How many to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most 1,024; 0 means 100."""
+    @_builtins.property
+    def overdue(self) -> _duration_pb2.Duration:
+        """Only orders whose payment time has been over for at least so long; unset means all."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
+        overdue: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overdue", b"overdue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overdue", b"overdue", "page_size", b"page_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,6 +90,11 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.ListExpiredRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.ListExpiredResponse.FromString,
                 _registered_method=True)
+        self.ClaimUnrestored = channel.unary_unary(
+                '/seckill.v1.OrderService/ClaimUnrestored',
+                request_serializer=seckill_dot_v1_dot_order__pb2.ClaimUnrestoredRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.ClaimUnrestoredResponse.FromString,
+                _registered_method=True)
         self.MarkRestored = channel.unary_unary(
                 '/seckill.v1.OrderService/MarkRestored',
                 request_serializer=seckill_dot_v1_dot_order__pb2.MarkRestoredRequest.SerializeToString,
@@ -205,6 +210,14 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClaimUnrestored(self, request, context):
+        """Makes orders whose units are not back in stock yet this caller's for a while, those that have
+        been due longest first: no other caller gets them before that time is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MarkRestored(self, request, context):
         """Notes that the units of these orders are back in stock. Repeating it changes nothing.
         """
@@ -307,6 +320,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.ListExpired,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.ListExpiredRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.ListExpiredResponse.SerializeToString,
+            ),
+            'ClaimUnrestored': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimUnrestored,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.ClaimUnrestoredRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.ClaimUnrestoredResponse.SerializeToString,
             ),
             'MarkRestored': grpc.unary_unary_rpc_method_handler(
                     servicer.MarkRestored,
@@ -637,6 +655,33 @@ class OrderService:
             '/seckill.v1.OrderService/ListExpired',
             seckill_dot_v1_dot_order__pb2.ListExpiredRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.ListExpiredResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimUnrestored(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/ClaimUnrestored',
+            seckill_dot_v1_dot_order__pb2.ClaimUnrestoredRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.ClaimUnrestoredResponse.FromString,
             options,
             channel_credentials,
             insecure,

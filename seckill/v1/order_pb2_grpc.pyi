@@ -59,6 +59,10 @@ class OrderServiceStub:
     """Cancelled, rejected and refunded orders whose units are not back in stock yet, oldest first."""
     ListExpired: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListExpiredRequest, _order_pb2.ListExpiredResponse]
     """Pending orders whose payment time is over by the database's clock, oldest first."""
+    ClaimUnrestored: _grpc.UnaryUnaryMultiCallable[_order_pb2.ClaimUnrestoredRequest, _order_pb2.ClaimUnrestoredResponse]
+    """Makes orders whose units are not back in stock yet this caller's for a while, those that have
+    been due longest first: no other caller gets them before that time is over.
+    """
     MarkRestored: _grpc.UnaryUnaryMultiCallable[_order_pb2.MarkRestoredRequest, _order_pb2.MarkRestoredResponse]
     """Notes that the units of these orders are back in stock. Repeating it changes nothing."""
     GetSaleTotals: _grpc.UnaryUnaryMultiCallable[_order_pb2.GetSaleTotalsRequest, _order_pb2.GetSaleTotalsResponse]
@@ -109,6 +113,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Cancelled, rejected and refunded orders whose units are not back in stock yet, oldest first."""
     ListExpired: _aio.UnaryUnaryMultiCallable[_order_pb2.ListExpiredRequest, _order_pb2.ListExpiredResponse]  # type: ignore[assignment]
     """Pending orders whose payment time is over by the database's clock, oldest first."""
+    ClaimUnrestored: _aio.UnaryUnaryMultiCallable[_order_pb2.ClaimUnrestoredRequest, _order_pb2.ClaimUnrestoredResponse]  # type: ignore[assignment]
+    """Makes orders whose units are not back in stock yet this caller's for a while, those that have
+    been due longest first: no other caller gets them before that time is over.
+    """
     MarkRestored: _aio.UnaryUnaryMultiCallable[_order_pb2.MarkRestoredRequest, _order_pb2.MarkRestoredResponse]  # type: ignore[assignment]
     """Notes that the units of these orders are back in stock. Repeating it changes nothing."""
     GetSaleTotals: _aio.UnaryUnaryMultiCallable[_order_pb2.GetSaleTotalsRequest, _order_pb2.GetSaleTotalsResponse]  # type: ignore[assignment]
@@ -222,6 +230,16 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.ListExpiredResponse, _abc.Awaitable[_order_pb2.ListExpiredResponse]]:
         """Pending orders whose payment time is over by the database's clock, oldest first."""
+
+    @_abc_1.abstractmethod
+    def ClaimUnrestored(
+        self,
+        request: _order_pb2.ClaimUnrestoredRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.ClaimUnrestoredResponse, _abc.Awaitable[_order_pb2.ClaimUnrestoredResponse]]:
+        """Makes orders whose units are not back in stock yet this caller's for a while, those that have
+        been due longest first: no other caller gets them before that time is over.
+        """
 
     @_abc_1.abstractmethod
     def MarkRestored(

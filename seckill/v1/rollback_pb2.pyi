@@ -232,7 +232,7 @@ class GetStatusResponse(_message.Message):
     restored_units: _builtins.int
     """Units returned to stock."""
     due_orders: _builtins.int
-    """Entries of the delay set whose time has come."""
+    """Entries of the delay set whose time has come and that no replica has claimed."""
     delayed_orders: _builtins.int
     """All entries of the delay set."""
     @_builtins.property

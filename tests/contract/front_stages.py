@@ -5,6 +5,7 @@ For the conformance of the fronts only: what the stages themselves do is tested 
 
 import asyncio
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from inventory_svc.watch import sells
 from seckill.errors import OrderNotFound, SaleNotFound
 from seckill.server import FaultsAndMetrics
 from seckill.v1 import (
@@ -119,7 +121,7 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
             while True:
                 sale = await changes.get()
                 message = inventory_pb2.WatchSalesResponse(sales=[sale])
-                if sale.sold_out:
+                if not sells(sale, now_s=time.time()):
                     sku = sale.terms.sku
                     message.holders.add(sku=sku, user_ids=list(self.holds[sku]))
                 yield message

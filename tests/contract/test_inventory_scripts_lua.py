@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +23,11 @@ NOT_STARTED = inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED
 ENDED = inventory_pb2.PURCHASE_OUTCOME_ENDED
 PAUSED = inventory_pb2.PURCHASE_OUTCOME_PAUSED
 LIMIT_EXCEEDED = inventory_pb2.PURCHASE_OUTCOME_LIMIT_EXCEEDED
-SCRIPTS = ("load", "release", "repair", "reserve")
+SCRIPTS = [
+    *(f"inventory_svc/lua/{name}.lua" for name in ("load", "release", "repair", "reserve")),
+    "seckill/delay_claim.lua",
+]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", params=[ValkeyServer, Redis62Server], ids=["valkey9", "redis62"])
@@ -382,10 +386,10 @@ async def test_cancelled_calls_never_mix_up_replies(kit: StockKit) -> None:
     assert await kit.left(sku) + await kit.held(sku) == 5_000
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_header_names_what_the_body_uses(name: str) -> None:
+@pytest.mark.parametrize("path", SCRIPTS)
+def test_header_names_what_the_body_uses(path: str) -> None:
     """Each KEYS and ARGV index of the body is described by the header, and no other is."""
-    text = resources.files("inventory_svc").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    text = (ROOT / path).read_text("utf-8")
     lines = text.splitlines()
     length = next(n for n, line in enumerate(lines) if not line.startswith("--"))
     header, body = "\n".join(lines[:length]), "\n".join(lines[length:])
@@ -399,10 +403,10 @@ def test_header_names_what_the_body_uses(name: str) -> None:
     assert "Reply:" in header
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_keys_are_named_before_anything_else(name: str) -> None:
+@pytest.mark.parametrize("path", SCRIPTS)
+def test_keys_are_named_before_anything_else(path: str) -> None:
     """The first line of code names KEYS, the second ARGV; neither index appears later."""
-    text = resources.files("inventory_svc").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    text = (ROOT / path).read_text("utf-8")
     code = [line for line in text.splitlines() if line and not line.startswith("--")]
     assert code[0].startswith("local ")
     assert "KEYS[1]" in code[0]

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
+from pydantic import SecretStr
 from redis.exceptions import ResponseError
 
-from seckill.redis_client import send_all
+from seckill.redis_client import open_redis, send_all
+from seckill.settings import RedisSettings
 from tests.factories import new_id
 
 
@@ -60,3 +62,17 @@ async def test_a_connection_that_died_unseen_is_replaced(
     async with redis.asyncio.Redis.from_url(redis_url) as other:
         await other.client_kill_filter(_id=number)
     assert await send_all(client, [("PING",)]) == [b"PONG"]
+
+
+async def test_commands_beyond_the_connections_wait_for_one(redis_url: str) -> None:
+    """A hundred at once over two connections: none fails."""
+    settings = RedisSettings(
+        redis_url=SecretStr(redis_url), redis_connections_max=2, redis_timeout_s=30
+    )
+    key = new_id("key")
+    async with open_redis(settings) as opened:
+        replies = await asyncio.gather(
+            *(opened.incr(key) for _ in range(50)),
+            *(send_all(opened, [("INCR", key)]) for _ in range(50)),
+        )
+    assert len(replies) == 100

@@ -9,10 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from tests.faults.history import End, History
+from seckill.order_no import made_at_s
+from tests.faults import promises
+from tests.faults.facts import LIVE, Books, Facts
+from tests.faults.history import History
 
-LIVE = frozenset({"pending", "paid"})
-ENDED = frozenset({"cancelled", "rejected"})
 # Kinds of ledger rows by the state of the order; "restored" follows once its units are back.
 _LEDGER = {
     "pending": ["reserved"],
@@ -21,61 +22,17 @@ _LEDGER = {
     "rejected": ["rejected"],
     "refunded": ["reserved", "paid", "refunded"],
 }
-# What a ledger row adds to the units of live orders.
+_WRITTEN_OFF = ["reserved", "paid", "written_off"]
+# What a ledger row adds to the units that are not for sale.
 _LIVE_CHANGE = {"reserved": 1, "cancelled": -1, "refunded": -1}
-
-
-@dataclass(frozen=True, kw_only=True)
-class OrderRow:
-    """A row of `orders`, and whether its units were put back."""
-
-    order_no: str
-    user_id: str
-    request_id: str
-    status: str
-    quantity: int = 1
-    restored: bool = False
-    payment_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hold:
-    """A field of the users hash; `live` is False where it was released."""
-
-    order_no: str
-    quantity: int = 1
-    live: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What the stores hold for one sale, read without asking any stage.
-
-    Attributes:
-        total, sold: units, of the row in `sales`.
-        orders: all rows of the sale.
-        ledger: (order number, kind, units), in the order of writing.
-        late_payments: payment ids on record as too late.
-        remaining: units on sale in Redis; None where the key is missing.
-        holds: user → hold.
-        backlog: entries in the outbox; unacknowledged: those that a relay has read.
-        delayed: order numbers in the delay set.
-        lag: messages that the consumers have not committed.
-        dead_letters: in the dead-letter topic.
-    """
-
-    total: int
-    sold: int
-    orders: tuple[OrderRow, ...]
-    ledger: tuple[tuple[str, str, int], ...]
-    late_payments: frozenset[str]
-    remaining: int | None
-    holds: dict[str, Hold]
-    backlog: int
-    unacknowledged: int
-    delayed: frozenset[str]
-    lag: int
-    dead_letters: int
+# Kinds of events by the state of the order.
+_EVENTS = {
+    "pending": {"created"},
+    "paid": {"created", "paid"},
+    "cancelled": {"created", "cancelled"},
+    "rejected": {"rejected"},
+    "refunded": {"created", "paid", "refunded"},
+}
 
 
 @dataclass(frozen=True)
@@ -97,26 +54,33 @@ def check(
     Args:
         facts: what the stores hold.
         history: what the clients noted.
-        forgotten: orders that the test itself has made Redis forget.
+        forgotten: orders without a hold, because nobody has mended what the test did to Redis.
 
     Returns:
         Every violation; the checks do not build on each other.
     """
     return (
-        *(Violation("O", text) for text in _oversold(facts)),
-        *(Violation("U", text) for text in _doubled(facts, history)),
-        *(Violation("L", text) for text in _lost(facts, history)),
+        *check_books(facts),
+        *(Violation("O", text) for text in promises.sold_while_lost(history)),
+        *(Violation("U", text) for text in promises.answered_twice(history)),
+        *(Violation("L", text) for text in promises.lost(facts, history)),
+        *(Violation("L", text) for text in _untold(facts, history)),
         *(Violation("C", text) for text in _unaccounted(facts, frozenset(forgotten))),
-        *(Violation("V", text) for text in _unsettled(facts, frozenset(forgotten))),
+        *(Violation("V", text) for text in _unsettled(facts)),
+        *(Violation("V", text) for text in _undelayed(facts, history, frozenset(forgotten))),
     )
 
 
-def _units(facts: Facts) -> int:
-    return sum(row.quantity for row in facts.orders if row.status in LIVE)
+def check_books(books: Books) -> tuple[Violation, ...]:
+    """What must hold in the database at every moment."""
+    return (
+        *(Violation("O", text) for text in _oversold(books)),
+        *(Violation("U", text) for text in _doubled(books)),
+    )
 
 
-def _oversold(facts: Facts) -> Iterator[str]:
-    live = _units(facts)
+def _oversold(facts: Books) -> Iterator[str]:
+    live = facts.units_held
     if live > facts.total:
         yield f"{live} units are in live orders, and only {facts.total} were for sale"
     if facts.sold != live:
@@ -129,58 +93,32 @@ def _oversold(facts: Facts) -> Iterator[str]:
             break
 
 
-def _doubled(facts: Facts, history: History) -> Iterator[str]:
+def _doubled(facts: Books) -> Iterator[str]:
     live = Counter(row.user_id for row in facts.orders if row.status in LIVE)
     for user_id, count in live.items():
         if count > 1:
             yield f"{user_id} has {count} live orders"
-    numbers: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for attempt in history.attempts:
-        if attempt.reserved:
-            numbers[attempt.user_id, attempt.request_id].add(attempt.order_no)
-    for (user_id, request_id), told in numbers.items():
-        if len(told) > 1:
-            yield f"request {request_id} of {user_id} was answered with {sorted(told)}"
 
 
-def _lost(facts: Facts, history: History) -> Iterator[str]:
-    rows = {row.order_no: row for row in facts.orders}
-    for attempt in history.attempts:
-        if not attempt.reserved:
-            continue
-        row = rows.get(attempt.order_no)
-        if row is None:
-            yield f"{attempt.user_id} was told {attempt.order_no}, which no row has"
-        elif (row.user_id, row.quantity) != (attempt.user_id, attempt.quantity):
-            yield f"{attempt.order_no} is not what {attempt.user_id} was promised"
-    yield from _effects_of_nothing(facts, history)
-    for order_no, payment_id in history.paid.items():
-        row = rows.get(order_no)
-        if row is None or row.payment_id != payment_id:
-            yield f"the confirmed payment {payment_id} of {order_no} is not on its row"
-    payments = {row.payment_id for row in facts.orders}
-    for payment_id, order_no in history.too_late.items():
-        if payment_id not in facts.late_payments:
-            yield f"the late payment {payment_id} of {order_no} is not on record"
-        if payment_id in payments:
-            yield f"the payment {payment_id} was refused as too late and paid {order_no}"
-
-
-def _effects_of_nothing(facts: Facts, history: History) -> Iterator[str]:
-    """Rows that nobody asked for, or that were refused each time somebody asked."""
-    ends: dict[tuple[str, str], set[End]] = defaultdict(set)
-    for attempt in history.attempts:
-        ends[attempt.user_id, attempt.request_id].add(attempt.end)
-    for row in facts.orders:
-        known = ends.get((row.user_id, row.request_id))
-        if known is None:
-            yield f"nobody asked for {row.order_no} of {row.user_id}"
-        elif known == {End.FAILED}:
-            yield f"{row.user_id} was refused without effect, and has {row.order_no}"
+def _untold(facts: Facts, history: History) -> Iterator[str]:
+    """What was to be told to others: dead letters to operators, events to subscribers."""
+    poison = history.done.poison
+    if facts.dead_letters < poison:
+        yield f"{poison - facts.dead_letters} of {poison} poisoned messages are no dead letters"
+    elif facts.dead_letters > poison + history.done.poison_gone:
+        yield f"{facts.dead_letters} dead letters, and {poison} messages were poisoned"
+    if facts.events is None:
+        return
+    expected = {(row.order_no, kind) for row in facts.orders for kind in _EVENTS[row.status]}
+    for order_no, kind in sorted(expected - facts.events):
+        yield f"nobody was told that {order_no} was {kind}"
+    for order_no, kind in sorted(facts.events - expected):
+        if kind != "payment_too_late":
+            yield f"subscribers were told that {order_no} was {kind}, and it was not"
 
 
 def _unaccounted(facts: Facts, forgotten: frozenset[str]) -> Iterator[str]:
-    live = {row.order_no: row.quantity for row in facts.orders if row.status in LIVE}
+    live = {row.order_no: row.quantity for row in facts.orders if row.holds_units}
     held = {hold.order_no: hold.quantity for hold in facts.holds.values() if hold.live}
     if facts.remaining is None:
         yield "the stock key is missing"
@@ -196,7 +134,7 @@ def _unaccounted(facts: Facts, forgotten: frozenset[str]) -> Iterator[str]:
         if live[order_no] != held[order_no]:
             yield f"{order_no} holds {held[order_no]} units and has ordered {live[order_no]}"
     for row in facts.orders:
-        if row.status in ENDED and not row.restored:
+        if not row.holds_units and not row.restored:
             yield f"the units of the {row.status} order {row.order_no} never came back"
     yield from _ledger_gaps(facts)
 
@@ -207,7 +145,9 @@ def _ledger_gaps(facts: Facts) -> Iterator[str]:
         if kind != "loaded":
             kinds[order_no].append(kind)
     for row in facts.orders:
-        expected = _LEDGER[row.status] + (["restored"] if row.restored else [])
+        written_off = row.status == "refunded" and row.holds_units
+        expected = _WRITTEN_OFF if written_off else _LEDGER[row.status]
+        expected = expected + (["restored"] if row.restored else [])
         found = kinds.pop(row.order_no, [])
         if sorted(found) != sorted(expected):
             yield f"the ledger has {found} for the {row.status} order {row.order_no}"
@@ -215,16 +155,25 @@ def _ledger_gaps(facts: Facts) -> Iterator[str]:
         yield f"the ledger has {found} for {order_no}, which no row has"
 
 
-def _unsettled(facts: Facts, forgotten: frozenset[str]) -> Iterator[str]:
+def _undelayed(facts: Facts, history: History, forgotten: frozenset[str]) -> Iterator[str]:
+    for row in facts.orders:
+        missed = made_at_s(row.order_no) > history.done.undelayed_s
+        if missed and row.status == "pending" and row.order_no not in facts.delayed | forgotten:
+            yield f"pending order {row.order_no} is not in the delay set"
+        if not row.holds_units and row.order_no in facts.delayed:
+            yield f"{row.status} order {row.order_no} is still in the delay set"
+
+
+def _unsettled(facts: Facts) -> Iterator[str]:
     if facts.backlog:
         yield f"{facts.backlog} reservations are not in Kafka yet"
     if facts.unacknowledged:
         yield f"{facts.unacknowledged} outbox entries were read and never acknowledged"
     if facts.lag:
         yield f"{facts.lag} messages are not consumed"
-    states = {row.order_no: row.status for row in facts.orders}
-    for order_no, status in states.items():
-        if status == "pending" and order_no not in facts.delayed | forgotten:
-            yield f"pending order {order_no} is not in the delay set"
-        if status in ENDED and order_no in facts.delayed:
-            yield f"{status} order {order_no} is still in the delay set"
+    for order_no in sorted(facts.overdue):
+        yield f"{order_no} is pending, long after its time was over"
+    for row in facts.orders if facts.shown is not None else ():
+        shown = (facts.shown or {}).get(row.order_no, "missing")
+        if shown != row.status:
+            yield f"{row.order_no} is {row.status}, and its buyer is shown that it is {shown}"

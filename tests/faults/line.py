@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,6 +18,8 @@ from seckill.dev_issuer import load_or_create
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from tests.conftest import Topics
 from tests.faults.reading import StoreReader
+from tests.faults.sabotage.registry import chosen
+from tests.faults.sabotaged import command_with
 from tests.mesh import FREE_PORTS
 from tests.waiting import eventually
 
@@ -34,6 +38,7 @@ QUICK = {
     "SECKILL_INVENTORY_RELAY_BACKOFF_MAX_S": "0.5",
     "SECKILL_ORDER_BACKOFF_MAX_S": "0.5",
     "SECKILL_ROLLBACK_INTERVAL_S": "0.2",
+    "SECKILL_ROLLBACK_LEASE_S": "1",
     "SECKILL_ROLLBACK_DATABASE_INTERVAL_S": "0.5",
     "SECKILL_ROLLBACK_BACKOFF_MAX_S": "0.5",
     "SECKILL_DRAIN_TIMEOUT_S": "5",
@@ -56,8 +61,16 @@ class Line:
         group: str,
         directory: Path,
         reader: StoreReader,
+        bug: str = "",
     ) -> None:
-        """`group`: of the consumers; `reader`: looks into the same stores."""
+        """Describe it; nothing is started.
+
+        Args:
+            group: of the consumers.
+            reader: looks into the same stores.
+            bug: planted in all stages; by default what the environment asks for.
+        """
+        self._bug = bug or chosen()
         self.reader = reader
         self.group = group
         self.issuer = load_or_create(directory / "secrets")
@@ -79,8 +92,7 @@ class Line:
     async def start(self, *stages: str, failpoints: str = "", **settings: str) -> None:
         """Start stages side by side and wait until they are ready; see `begin`."""
         await self.begin(*stages, failpoints=failpoints, **settings)
-        waits = [self._processes[stage].wait_ready() for stage in stages]
-        await asyncio.to_thread(drive, waits)
+        await self.ready(*stages)
 
     async def begin(self, *stages: str, failpoints: str = "", **settings: str) -> None:
         """Start stages that may die before they are ready.
@@ -97,11 +109,7 @@ class Line:
 
     def _process(self, stage: str, variables: Mapping[str, str]) -> Process:
         name, _, replica = stage.partition("/")
-        ports = dict(self._ports)
-        if replica:
-            ports[name] = self._replicas.setdefault(
-                stage, Ports(grpc=pick_free_port(), metrics=pick_free_port())
-            )
+        ports = {**self._ports, name: self._ports_of(stage)}
         prefix = f"SECKILL_{name.upper()}"
         listens = {
             f"{prefix}_LISTEN": f"{LOOPBACK}:{ports[name].grpc}",
@@ -112,17 +120,35 @@ class Line:
             ports=ports,
             directory=self._directory / (replica or "first"),
         )
-        return Process(next(spec for spec in specs if spec.name == name))
+        spec = next(spec for spec in specs if spec.name == name)
+        return Process(replace(spec, command=command_with(spec.command, self._bug)))
 
-    async def died(self, stage: str) -> int:
+    async def ready(self, *stages: str) -> None:
+        """Wait until stages that were begun are ready; raises StackError where one has died."""
+        waits = [self._processes[stage].wait_ready() for stage in stages]
+        await asyncio.to_thread(drive, waits)
+
+    async def died(self, stage: str, *, timeout_s: float = 20.0) -> int:
         """Wait until a stage has ended by itself; returns its exit code."""
 
         async def exit_code() -> int | None:
-            return self._processes[stage].returncode
+            return self.exit_code(stage)
 
-        code = await eventually(exit_code, lambda seen: seen is not None)
+        code = await eventually(exit_code, lambda seen: seen is not None, timeout_s=timeout_s)
         assert code is not None
         return code
+
+    def exit_code(self, stage: str) -> int | None:
+        """How a stage has ended; None while it runs."""
+        return self._processes[stage].returncode
+
+    def freeze(self, stage: str) -> None:
+        """SIGSTOP: its connections stay open, and it does nothing."""
+        self._processes[stage].send(signal.SIGSTOP)
+
+    def thaw(self, stage: str) -> None:
+        """SIGCONT."""
+        self._processes[stage].send(signal.SIGCONT)
 
     async def kill(self, stage: str) -> None:
         """SIGKILL."""
@@ -138,11 +164,22 @@ class Line:
         while self._processes:
             self._processes.popitem()[1].kill()
 
+    def _ports_of(self, stage: str) -> Ports:
+        if stage in self._ports:
+            return self._ports[stage]
+        if stage not in self._replicas:
+            self._replicas[stage] = Ports(grpc=pick_free_port(), metrics=pick_free_port())
+        return self._replicas[stage]
+
+    def address(self, stage: str) -> tuple[str, int]:
+        """(host, port) where a stage listens, or will."""
+        return LOOPBACK, self._ports_of(stage).grpc
+
     def channel(self, stage: str) -> grpc.aio.Channel:
         """A new channel to a stage."""
-        name, _, replica = stage.partition("/")
-        port = (self._replicas[stage] if replica else self._ports[name]).grpc
-        return grpc.aio.insecure_channel(f"{LOOPBACK}:{port}", options=CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(
+            f"{LOOPBACK}:{self._ports_of(stage).grpc}", options=CHANNEL_OPTIONS
+        )
 
     async def open_sale(self, terms: sale_pb2.SaleTerms) -> str:
         """Create a sale; returns its sku."""
@@ -152,18 +189,26 @@ class Line:
             )
         return terms.sku
 
-    async def metric(self, stage: str, name: str) -> float:
-        """The sum of a metric's samples over its labels; 0 where there are none."""
-        ports = self._replicas.get(stage) or self._ports[stage]
-        url = f"http://{LOOPBACK}:{ports.metrics}/metrics"
+    async def metric(self, stage: str, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels; 0 where there are none."""
+        url = f"http://{LOOPBACK}:{self._ports_of(stage).metrics}/metrics"
 
         def read() -> str:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return str(answer.read().decode())
 
         lines = (await asyncio.to_thread(read)).splitlines()
-        samples = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = [
+            line
+            for line in lines
+            if line.startswith((f"{name} ", f"{name}{{")) and all(text in line for text in wanted)
+        ]
         return sum(float(line.rpartition(" ")[2]) for line in samples)
+
+    def last_words(self, stage: str) -> str:
+        """The last complaint in its log."""
+        return self._processes[stage].last_log_line()
 
     def log(self, stage: str) -> str:
         """What a stage has logged."""

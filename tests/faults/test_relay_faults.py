@@ -18,6 +18,8 @@ from tests.waiting import eventually
 
 # The consumer measures its lag, and gives up waiting for Kafka, after seconds.
 SOON_TIRED = {"order_lag_interval_s": "1", "order_kafka_timeout_s": "3"}
+# Each kill takes some seconds; twenty of them, which pass as well, take minutes.
+KILLS, BUYERS_A_KILL = 4, 25
 RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 
 
@@ -82,20 +84,22 @@ async def test_while_kafka_is_away_buyers_are_served_up_to_the_cap_then_shed(
 async def test_a_broker_killed_again_and_again_loses_nothing(
     make_line: MakeLine, make_buyers: MakeBuyers, own_stores: Stores, own_kafka: KafkaServer
 ) -> None:
-    """SIGKILL in the middle of sending, three times, while buyers press on."""
+    """SIGKILL in the middle of sending, while buyers press on."""
     async with make_line(replace(own_stores, kafka_bootstrap=own_kafka.url)) as line:
         await line.start("order", "inventory")
-        sku = await line.open_sale(sale_terms(units=500))
+        sku = await line.open_sale(sale_terms(units=BUYERS_A_KILL * KILLS))
         buyers = make_buyers(line, sku)
 
         async def sent() -> float:
             return await line.metric("inventory", "seckill_relay_entries_total")
 
-        for wave in range(3):
-            rush = asyncio.create_task(buyers.arrive(100, every_s=0.02))
-            await eventually(sent, partial(le, 100 * wave + 20))
+        for _ in range(KILLS):
+            least = await sent() + 5
+            rush = asyncio.create_task(buyers.arrive(BUYERS_A_KILL, every_s=0.01))
+            await eventually(sent, partial(le, least), timeout_s=60)
             await asyncio.to_thread(own_kafka.kill)
-            await asyncio.to_thread(own_kafka.start)
             assert all(attempt.outcome == RESERVED for attempt in await rush)
-            assert not await line.reader.violations(sku, buyers.history)
+            await asyncio.to_thread(own_kafka.start)
+        assert not await line.reader.violations(sku, buyers.history)
         assert not buyers.history.codes, "a buyer was told of Kafka's troubles"
+        assert (await line.reader.facts(sku)).sold == BUYERS_A_KILL * KILLS

@@ -1,8 +1,9 @@
 """InventoryService over gRPC, on real Valkey and Kafka, with a registry of sales beside it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,7 +259,7 @@ async def test_sales_are_listed_in_pages(running: Running) -> None:
 async def test_watchers_are_told_of_every_change(running: Running) -> None:
     """First all sales; then each change, and who holds units of what sells nothing."""
     before = await running.create()
-    stream = aiter(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
+    stream = changes(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
     async with asyncio.timeout(10):
         first = await anext(stream)
         assert first.complete
@@ -279,6 +280,15 @@ async def test_watchers_are_told_of_every_change(running: Running) -> None:
         states = [sale.state for sale in (await anext(stream)).sales]
         assert states == [sale_pb2.SALE_STATE_PAUSED]
         assert holders_in(await anext(stream)) == {sku: [item.user_id]}
+
+
+async def changes(
+    stream: AsyncIterable[inventory_pb2.WatchSalesResponse],
+) -> AsyncIterator[inventory_pb2.WatchSalesResponse]:
+    """The messages of a stream but those that only say that all holds."""
+    async for message in stream:
+        if message.ByteSize():
+            yield message
 
 
 def holders_in(message: inventory_pb2.WatchSalesResponse) -> dict[str, list[str]]:
@@ -322,6 +332,23 @@ async def test_open_streams_do_not_hold_up_the_end(running: Running) -> None:
     stream = aiter(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
     await anext(stream)
     running.process.stop()
-    async with asyncio.timeout(5):
-        with pytest.raises((StopAsyncIteration, grpc.aio.AioRpcError)):
-            await anext(stream)
+    with suppress(grpc.aio.AioRpcError):
+        async with asyncio.timeout(5):
+            async for message in stream:
+                assert not message.ByteSize()
+
+
+async def test_watchers_hear_that_all_holds_only_while_redis_can_be_read(running: Running) -> None:
+    """Empty messages come by themselves, stop while Redis is silent, and come again."""
+    now_s = asyncio.get_running_loop().time
+    stream = aiter(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
+    async with asyncio.timeout(20):
+        assert (await anext(stream)).complete
+        begun_s = now_s()
+        await running.kit.redis.client_pause(3_000, all=True)
+        arrived_s = [begun_s]
+        while arrived_s[-1] < begun_s + 3:
+            assert not (await anext(stream)).ByteSize()
+            arrived_s.append(now_s())
+    # They come every second; but for the pause no two are so far apart.
+    assert max(later - earlier for earlier, later in itertools.pairwise(arrived_s)) > 2

@@ -376,6 +376,7 @@ async def test_unknown_order_is_not_found_and_a_young_one_may_yet_come(stage: St
         ("RefundOrder", order_pb2.RefundOrderRequest()),
         ("CancelExpired", order_pb2.CancelExpiredRequest(order_nos=["no"])),
         ("ListUnrestored", order_pb2.ListUnrestoredRequest(page_size=-1)),
+        ("ClaimUnrestored", order_pb2.ClaimUnrestoredRequest(page_size=10)),
         ("GetSaleTotals", order_pb2.GetSaleTotalsRequest(sku="a b")),
         ("RegisterSale", order_pb2.RegisterSaleRequest()),
     ],

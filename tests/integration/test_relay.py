@@ -2,107 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from deploy.local import KafkaServer, Stores, create_topics
 from inventory_svc.keys import RELAY_GROUP, queue_key
-from inventory_svc.producer import OrdersProducer
-from inventory_svc.relay import Relay
-from inventory_svc.settings import InventorySettings
-from inventory_svc.streams import OutboxStreams
-from seckill.clock import SystemClock
 from seckill.errors import SeckillError
 from seckill.v1 import events_pb2
 from tests.conftest import Topics
 from tests.factories import new_id, sale_terms
-from tests.inventory_kit import StockKit, attempt
+from tests.inventory_kit import attempt
+from tests.relay_kit import RelayKit, numbers
 from tests.waiting import eventually
-
-CLAIM_IDLE_S = 0.3
-DELIVERY_TIMEOUT_S = 3.0
-
-
-class RelayKit(StockKit):
-    """Stock with relays."""
-
-    def __init__(self, redis_url: str, bootstrap: str, topics: Topics) -> None:
-        super().__init__(redis_url)
-        self.url = redis_url
-        self.bootstrap = bootstrap
-        self.topics = topics
-        self._producers: list[OrdersProducer] = []
-
-    async def close(self) -> None:
-        """Disconnect, from Kafka too."""
-        for producer in self._producers:
-            await producer.close()
-        await super().close()
-
-    def relay(self, *, dead_letter_topic: str = "") -> Relay:
-        """Another relay, as another process would have it."""
-        settings = InventorySettings(
-            redis_url=self.url,  # type: ignore[arg-type]
-            kafka_bootstrap=self.bootstrap,
-            inventory_relay_claim_idle_s=CLAIM_IDLE_S,
-            inventory_relay_backoff_max_s=0.2,
-        )
-        producer = OrdersProducer(
-            self.bootstrap,
-            topic=self.topics.orders,
-            dead_letter_topic=dead_letter_topic or self.topics.dead_letters,
-            batch_entries_max=100,
-            batch_bytes_max=65_536,
-            delivery_timeout_s=DELIVERY_TIMEOUT_S,
-        )
-        self._producers.append(producer)
-        return Relay(
-            OutboxStreams(
-                self.redis,
-                consumer=new_id("relay"),
-                entries_max=settings.inventory_relay_entries_max,
-                claim_idle_s=CLAIM_IDLE_S,
-            ),
-            producer,
-            self.stock,
-            settings=settings,
-            clock=SystemClock(),
-        )
-
-    @asynccontextmanager
-    async def running(self, relay: Relay) -> AsyncIterator[None]:
-        """The relay at work, cancelled as SIGTERM would."""
-        task = asyncio.create_task(relay.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def buy(self, sku: str, count: int) -> set[str]:
-        """Order numbers of `count` new reservations."""
-        results = await self.reserve(sku, *(attempt() for _ in range(count)))
-        return {order_no for _, order_no in results}
-
-    async def arrived(self, wanted: int, *, topic: str = "") -> list[ConsumerRecord]:
-        """Messages of the topic once at least so many different ones are there."""
-        consumer = AIOKafkaConsumer(
-            topic or self.topics.orders,
-            bootstrap_servers=self.bootstrap,
-            auto_offset_reset="earliest",
-        )
-        found: list[ConsumerRecord] = []
-        async with asyncio.timeout(30), consumer:
-            while len({record.key for record in found}) < wanted:
-                batches = await consumer.getmany(timeout_ms=200)
-                found += [record for batch in batches.values() for record in batch]
-        return found
 
 
 @pytest.fixture
@@ -111,11 +25,6 @@ async def kit(redis_url: str, stores: Stores, topics: Topics) -> AsyncIterator[R
     kit = RelayKit(redis_url, stores.kafka_bootstrap, topics)
     yield kit
     await kit.close()
-
-
-def numbers(records: list[ConsumerRecord]) -> set[str]:
-    """Order numbers in Kafka."""
-    return {events_pb2.OrderReserved.FromString(record.value).order_no for record in records}
 
 
 async def test_every_reservation_reaches_kafka_as_it_was_made(kit: RelayKit) -> None:
@@ -229,25 +138,38 @@ async def test_cancelled_pass_removes_nothing_that_kafka_has_not(kit: RelayKit) 
 
 
 async def test_undecodable_entry_is_dead_lettered_and_holds_up_nobody(kit: RelayKit) -> None:
-    """Garbage goes to the dead-letter topic, a damaged entry's units return, others go on."""
+    """It goes to the dead-letter topic, and to the orders topic as one to refuse; others go on."""
     sku = await kit.load()
     item = attempt()
     ((_, order_no),) = await kit.reserve(sku, item)
     await kit.redis.xtrim(queue_key(sku), maxlen=0, approximate=False)
     damaged = f"{order_no} one 1 {item.user_id}"
     await kit.redis.xadd(queue_key(sku), {"o": damaged})
-    await kit.redis.xadd(queue_key(sku), {"other": b"\xff"})
     wanted = await kit.buy(sku, 3)
     relay = kit.relay()
     result = await relay.run_once()
-    assert (result.sent, result.dead_lettered) == (3, 2)
-    assert numbers(await kit.arrived(3)) == wanted
+    assert (result.sent, result.dead_lettered) == (3, 1)
+    events = [events_pb2.OrderReserved.FromString(one.value) for one in await kit.arrived(4)]
+    assert {event.order_no for event in events if not event.unreadable} == wanted
+    (refused,) = [event for event in events if event.unreadable]
+    refused.ClearField("reserve_time")
+    assert refused == events_pb2.OrderReserved(
+        order_no=order_no,
+        sku=sku,
+        user_id=item.user_id,
+        request_id=item.request_id,
+        quantity=1,
+        epoch=1,
+        unreadable=True,
+    )
     letters = await kit.arrived(1, topic=kit.topics.dead_letters)
     headers = dict(letters[0].headers)
     assert letters[0].value == damaged.encode()
     assert headers["sku"] == sku.encode()
     assert headers["ce_specversion"] == b"1.0"
-    assert await kit.left(sku) == 7
+    assert (headers["units"], headers["order_no"]) == (b"returned", order_no.encode())
+    # Nothing is released before the database has decided.
+    assert await kit.left(sku) == 6
     assert await kit.queued(sku) == 0
 
 

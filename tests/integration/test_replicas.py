@@ -8,16 +8,20 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import grpc
 import pytest
 import redis.asyncio
 
-from deploy.local import ProcessSpec, ValkeyServer
+from deploy.local import ProcessSpec, Stores, ValkeyServer
 from inventory_svc.scripts import Confirmation
 from inventory_svc.stock import Stock
 from seckill.clock import SystemClock
-from seckill.errors import OutcomeUnknown
+from seckill.errors import OutcomeUnknown, reason_of
 from seckill.v1 import inventory_pb2
+from tests.conftest import Topics
+from tests.factories import new_id
 from tests.inventory_kit import StockKit, attempt
+from tests.upkeep_kit import open_shop, terms_of
 from tests.waiting import eventually
 
 RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
@@ -97,6 +101,44 @@ async def test_unconfirmed_reservation_is_unknown_until_a_replica_has_it(
     ((outcome, _),) = await kit.reserve(sku, item)
     assert outcome == RESERVED
     assert (await kit.left(sku), await kit.queued(sku)) == (8, 2)
+
+
+async def test_a_buyer_learns_by_the_same_request_what_a_replica_did_not_confirm(
+    replica: tuple[ValkeyServer, Replica], stores: Stores, database_dsn: str, topics: Topics
+) -> None:
+    """Through the stage as it is configured: unknown while the replica is frozen, then RESERVED."""
+    async with open_shop(
+        stores,
+        redis_url=replica[0].url,
+        database_dsn=database_dsn,
+        topics=topics,
+        inventory_wait_replicas=1,
+        inventory_wait_timeout_ms=WAIT_TIMEOUT_MS,
+    ) as shop:
+        sku, buyer = await shop.create(terms_of(10)), new_id("buyer")
+        os.kill(replica[1].pid, signal.SIGSTOP)
+        try:
+            for _ in range(2):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await shop.reserve(sku, buyer)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+                assert reason_of(caught.value) == "OUTCOME_UNKNOWN"
+        finally:
+            os.kill(replica[1].pid, signal.SIGCONT)
+
+        async def told() -> inventory_pb2.ReserveResult | None:
+            try:
+                return await shop.reserve(sku, buyer)
+            except grpc.aio.AioRpcError:
+                return None
+
+        result = await eventually(told, lambda seen: seen is not None)
+        assert result is not None
+        assert result.outcome == RESERVED
+        assert await shop.stock(sku) == 9
+        order = await eventually(lambda: shop.order(result.order_no))
+        assert order is not None
+        assert order.user_id == buyer
 
 
 async def test_without_enough_replicas_nothing_is_promised(kit: StockKit) -> None:

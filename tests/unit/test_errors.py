@@ -19,7 +19,8 @@ PLAIN = [
     kind
     for kind in subclasses(errors.SeckillError)
     if kind.__module__ == "seckill.errors"
-    and kind not in (errors.InvalidField, errors.RateLimited, errors.RemoteError)
+    and kind
+    not in (errors.InvalidField, errors.RateLimited, errors.RemoteError, errors.SaleRefused)
 ]
 
 

@@ -52,6 +52,13 @@ def test_what_the_flags_say(sale_view: SaleView, after_start_s: float, outcome: 
     assert sale_view.refusal(sale_view.start_s + after_start_s) == outcome
 
 
+def test_a_lost_sale_is_not_held_against_its_buyers() -> None:
+    """Redis has lost the terms too: any quantity must get through, to be told SALE_NOT_LOADED."""
+    lost = SaleView.of(sale_pb2.Sale(terms=sale_pb2.SaleTerms(sku="sku")))
+    assert lost.limit >= 1_000
+    assert view().limit == 1
+
+
 class Told:
     """A gateway's knowledge of sales, without a stream."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inventory_svc.outbox import Entry, UndecodableEntry, order_in, to_record
+from inventory_svc.outbox import Entry, UndecodableEntry, number_in, to_record
 from seckill.v1 import events_pb2
 
 ORDER_NO = "01JD0Z0000AAAAAAAAAAAAAAAA"
@@ -48,15 +48,24 @@ def test_anything_else_is_undecodable(payload: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        (f"{ORDER_NO} broken buyer-1".encode(), (ORDER_NO, "buyer-1")),
-        (ORDER_NO.encode(), None),
+        (PAYLOAD, ORDER_NO),
+        (f"{ORDER_NO} broken buyer-1".encode(), ORDER_NO),
+        (ORDER_NO.encode(), ORDER_NO),
+        (f"{ORDER_NO} \xff".encode("latin-1"), ORDER_NO),
+        (ORDER_NO[:20].encode(), None),
         (b"garbage of a kind", None),
         (b"\xff", None),
+        (b"", None),
         (None, None),
     ],
 )
-def test_order_of_a_damaged_entry_is_told_if_it_can_be(
-    payload: bytes | None, expected: tuple[str, str] | None
+def test_number_of_an_entry_is_told_if_it_can_be(
+    payload: bytes | None, expected: str | None
 ) -> None:
-    """The first word is the order and the last one the buyer, or nothing is released."""
-    assert order_in(payload) == expected
+    """Whatever else is damaged, the first word names the order, or nothing does."""
+    assert number_in(payload) == expected
+
+
+def test_time_of_an_entry_is_in_its_id() -> None:
+    """Milliseconds by the clock of Redis, before the dash."""
+    assert Entry("sku-1", b"1700000000123-7", PAYLOAD).made_at_s == 1_700_000_000.123

@@ -13,6 +13,9 @@
     {{- include "seckill.peer" (dict "root" $.root "component" $caller) | nindent 4 }}
     {{- end }}
     {{- end }}
+    {{- if and .root.Values.edge.enabled (has .component (list "gateway" "inventory")) }}
+    {{- include "seckill.peer" (dict "root" .root "component" "edge") | nindent 4 }}
+    {{- end }}
     {{- include "seckill.peer" (dict "root" .root "component" "test") | nindent 4 }}
     {{- with ternary $policy.gatewayFrom $policy.internalFrom $edge }}
     {{- toYaml . | nindent 4 }}

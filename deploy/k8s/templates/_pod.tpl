@@ -52,6 +52,9 @@ SECKILL_{{ upper $name }}: {{ include "seckill.scalar" $value | quote }}
 {{- if eq $.component "gateway" }}
 {{ include "seckill.secretEnv" (dict "variable" "SECKILL_GATEWAY_TOKEN_KEYS" "secret" .gateway.tokenKeys.existingSecret) }}
 {{- end }}
+{{- if and (eq $.component "order") .order.webhooks.existingSecret.name }}
+{{ include "seckill.secretEnv" (dict "variable" "SECKILL_ORDER_WEBHOOK_ENDPOINTS" "secret" .order.webhooks.existingSecret) }}
+{{- end }}
 {{- with get (get . $.component) "extraEnv" }}
 {{ toYaml . }}
 {{- end }}

@@ -1,0 +1,51 @@
+"""One mesh with one edge in front, for all tests that change neither."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from deploy.local import Stores, create_topics
+from order_svc.migrate import migrate
+from seckill.v1 import gateway_pb2_grpc
+from tests.e2e.actions import Gateway
+from tests.e2e.conftest import TOPICS
+from tests.edge.kit import Edge
+from tests.mesh import Mesh
+
+
+@pytest.fixture(scope="session")
+async def edge_stores(stores: Stores) -> Stores:
+    """Stores with the mesh's topics and schema."""
+    await create_topics(stores.kafka_bootstrap, TOPICS)
+    await migrate(stores.postgres_dsn)
+    return stores
+
+
+@pytest.fixture(scope="session")
+def mesh(edge_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """The four services on real stores."""
+    directory: Path = tmp_path_factory.mktemp("mesh-edge")
+    with Mesh(edge_stores, directory=directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def edge(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Envoy and its agent in front of the mesh."""
+    with Edge(mesh.settings, directory=tmp_path_factory.mktemp("edge")) as running:
+        yield running
+
+
+@pytest.fixture
+async def public(edge: Edge) -> AsyncIterator[grpc.aio.Channel]:
+    """A plaintext connection to the edge."""
+    async with edge.channel() as channel:
+        yield channel
+
+
+@pytest.fixture
+def gateway(public: grpc.aio.Channel) -> Gateway:
+    """Calls to the gateway through the edge."""
+    return gateway_pb2_grpc.GatewayServiceStub(public)

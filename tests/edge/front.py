@@ -1,0 +1,46 @@
+"""An edge in front of an upstream, and how tests call it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from deploy.local.ports import LOOPBACK
+from seckill.v1 import gateway_pb2, gateway_pb2_grpc
+from tests.e2e.actions import CALL_S
+from tests.edge.kit import Edge
+from tests.edge.upstream import Upstream
+
+LIST = gateway_pb2.GatewayServiceListSalesRequest
+
+
+@asynccontextmanager
+async def running_edge(
+    upstream: Upstream, directory: Path, settings: Mapping[str, str]
+) -> AsyncIterator[Edge]:
+    """Envoy in front of it, without an inventory to watch."""
+    mesh_settings = {"SECKILL_GATEWAY_TARGET": upstream.target, "SECKILL_PROFILE": "development"}
+    running = Edge(mesh_settings, directory=directory, settings=settings)
+    # In a thread: Envoy asks for the upstream's health, which this loop answers.
+    await asyncio.to_thread(running.__enter__)
+    try:
+        yield running
+    finally:
+        await asyncio.to_thread(running.stop)
+
+
+async def list_sales(edge: Edge, page_token: str) -> gateway_pb2.GatewayServiceListSalesResponse:
+    """A call in gRPC."""
+    async with edge.channel() as channel:
+        stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+        return await stub.ListSales(LIST(page_token=page_token), timeout=CALL_S)
+
+
+async def until_closed(edge: Edge, sent: bytes) -> bytes:
+    """What comes back on a connection that says this much and no more."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, edge.ports.public)
+    writer.write(sent)
+    try:
+        return await asyncio.wait_for(reader.read(), CALL_S)
+    finally:
+        writer.close()

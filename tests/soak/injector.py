@@ -1,0 +1,193 @@
+"""Carries the schedule of faults out, and notes what was really done and when."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from deploy.local import StackError
+from deploy.local.server import Server
+from tests.soak.arena import Arena
+from tests.soak.damage import Damage
+from tests.soak.faults import FaultPlan
+
+# An armed failpoint that nobody has reached by then is disarmed.
+SESSIONS_EVERY_S = 0.3
+SCRIPTS_EVERY_S = 0.1
+
+
+@dataclass
+class Injected:
+    """A fault as it was: seconds after the begin of the campaign; `note` says what became of it."""
+
+    plan: FaultPlan
+    began_s: float
+    ended_s: float = 0.0
+    note: str = ""
+
+
+class Injector:
+    """Strikes as planned; each fault undoes itself at its end."""
+
+    def __init__(self, arena: Arena, damage: Damage) -> None:
+        self._arena = arena
+        self._damage = damage
+        self.injected: list[Injected] = []
+        self._kinds: dict[str, Callable[[FaultPlan], Awaitable[str]]] = {
+            "kill": self._kill,
+            "terminate": self._terminate,
+            "freeze": self._freeze,
+            "failpoint": self._failpoint,
+            "drop": self._drop,
+            "reset": self._reset,
+            "hold requests": self._hold_requests,
+            "hold replies": self._hold_replies,
+            "delay": self._delay,
+            "kill store": self._kill_store,
+            "freeze store": self._freeze_store,
+            "end sessions": self._end_sessions,
+            "flush scripts": self._flush_scripts,
+            **damage.kinds(),
+        }
+
+    async def run(self, faults: Sequence[FaultPlan]) -> None:
+        """Strike each at its time; returns when the last one is over."""
+        async with asyncio.TaskGroup() as striking:
+            for plan in faults:
+                await asyncio.sleep(max(0.0, plan.at_s - self._arena.now_s))
+                striking.create_task(self._strike(plan))
+
+    async def _strike(self, plan: FaultPlan) -> None:
+        fault = Injected(plan, began_s=self._arena.now_s)
+        self.injected.append(fault)
+        try:
+            fault.note = await self._kinds[plan.kind](plan)
+        except (OSError, RedisError, StackError) as error:
+            # Another fault was faster: what this one needs is down.
+            fault.note = f"not done: {error!r}"[:120]
+        fault.ended_s = self._arena.now_s
+
+    async def _kill(self, plan: FaultPlan) -> str:
+        return await self._end(plan, self._arena.line.kill)
+
+    async def _terminate(self, plan: FaultPlan) -> str:
+        codes: list[int] = []
+
+        async def terminate(replica: str) -> None:
+            codes.append(await self._arena.line.terminate(replica))
+
+        await self._end(plan, terminate)
+        return "" if codes == [0] else f"exit code {codes}"
+
+    async def _end(self, plan: FaultPlan, end: Callable[[str], Awaitable[None]]) -> str:
+        if plan.target in self._arena.down:
+            return "not done: it is down"
+        self._arena.down.add(plan.target)
+        await end(plan.target)
+        await asyncio.sleep(plan.lasts_s)
+        await self._begin(plan.target)
+        return ""
+
+    async def _begin(self, replica: str) -> None:
+        await self._arena.begin(replica)
+        self._arena.down.discard(replica)
+
+    async def _freeze(self, plan: FaultPlan) -> str:
+        self._arena.line.freeze(plan.target)
+        await asyncio.sleep(plan.lasts_s)
+        self._arena.line.thaw(plan.target)
+        return ""
+
+    async def _failpoint(self, plan: FaultPlan) -> str:
+        arena, replica = self._arena, plan.target
+        if replica in arena.down:
+            return "not done: it is down"
+        arena.down.add(replica)
+        # In good order, so that Kafka lets it in again at once.
+        await arena.line.terminate(replica)
+        await arena.begin(replica, failpoints=plan.detail)
+        try:
+            await arena.line.died(replica, timeout_s=plan.lasts_s)
+            note = ""
+        except AssertionError:
+            note = "not reached, or slept"
+            await arena.line.kill(replica)
+        await self._begin(replica)
+        return note
+
+    async def _drop(self, plan: FaultPlan) -> str:
+        proxy = self._arena.links[plan.target]
+        proxy.drop()
+        await asyncio.sleep(plan.lasts_s)
+        proxy.heal()
+        return ""
+
+    async def _reset(self, plan: FaultPlan) -> str:
+        self._arena.links[plan.target].reset()
+        return ""
+
+    async def _hold_requests(self, plan: FaultPlan) -> str:
+        way = self._arena.links[plan.target].requests
+        return await self._hold(way, plan.lasts_s)
+
+    async def _hold_replies(self, plan: FaultPlan) -> str:
+        way = self._arena.links[plan.target].replies
+        return await self._hold(way, plan.lasts_s)
+
+    async def _hold(self, way: asyncio.Event, lasts_s: float) -> str:
+        way.clear()
+        await asyncio.sleep(lasts_s)
+        way.set()
+        return ""
+
+    async def _delay(self, plan: FaultPlan) -> str:
+        proxy = self._arena.links[plan.target]
+        proxy.delay_s = float(plan.detail)
+        await asyncio.sleep(plan.lasts_s)
+        proxy.delay_s = 0.0
+        return ""
+
+    def _server(self, name: str) -> Server:
+        stores = self._arena.stores
+        servers: dict[str, Server] = {
+            "redis": stores.valkey,
+            "kafka": stores.kafka,
+            "postgres": stores.postgres,
+        }
+        return servers[name]
+
+    async def _kill_store(self, plan: FaultPlan) -> str:
+        server = self._server(plan.target)
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(plan.lasts_s)
+        await asyncio.to_thread(server.start)
+        return ""
+
+    async def _freeze_store(self, plan: FaultPlan) -> str:
+        server = self._server(plan.target)
+        server.pause()
+        await asyncio.sleep(plan.lasts_s)
+        with suppress(StackError):
+            server.resume()
+        return ""
+
+    async def _end_sessions(self, plan: FaultPlan) -> str:
+        ended = 0
+        deadline_s = time.monotonic() + plan.lasts_s
+        while time.monotonic() < deadline_s:
+            ended += await self._arena.reader.sql.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'order_svc'"
+            )
+            await asyncio.sleep(SESSIONS_EVERY_S)
+        return f"{ended} sessions"
+
+    async def _flush_scripts(self, plan: FaultPlan) -> str:
+        deadline_s = time.monotonic() + plan.lasts_s
+        while time.monotonic() < deadline_s:
+            await self._arena.reader.redis.script_flush()
+            await asyncio.sleep(SCRIPTS_EVERY_S)
+        return ""

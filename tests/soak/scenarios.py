@@ -1,0 +1,266 @@
+"""Short campaigns made to provoke certain bugs: the workload and the fault that each needs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tests.soak.faults import FaultPlan
+from tests.soak.plan import ActPlan, BuyerPlan, Plan, SalePlan
+
+# Buyers of a scenario come within this many seconds.
+SECONDS = 6.0
+
+
+def _buyers(
+    prefix: str, count: int, *, at_s: float = 0.2, every_s: float = 0.0, **plan: Any
+) -> tuple[BuyerPlan, ...]:
+    return tuple(
+        BuyerPlan(name=f"{prefix}-{number}", sale=0, at_s=at_s + number * every_s, **plan)
+        for number in range(count)
+    )
+
+
+def _plan(
+    *buyers: Sequence[BuyerPlan],
+    sale: SalePlan,
+    faults: Sequence[FaultPlan] = (),
+    acts: Sequence[ActPlan] = (),
+    seconds: float = SECONDS,
+    rebuilds: bool = True,
+) -> Plan:
+    everybody = sorted((one for some in buyers for one in some), key=lambda buyer: buyer.at_s)
+    return Plan(
+        seed=0,
+        seconds=seconds,
+        sales=(sale,),
+        buyers=everybody,
+        acts=acts,
+        faults=faults,
+        rebuilds=rebuilds,
+        # It would mend what the checker is to find.
+        reconciles=False,
+    )
+
+
+# A crowd without faults: more buyers than units, who do all that buyers can do.
+CROWD = _plan(
+    _buyers("pays", 12, quantity=2, intent="pays", comes_back=True),
+    _buyers("again", 6, presses=4, intent="pays twice", door="inventory"),
+    _buyers("late", 6, intent="pays late", after_s=2.6),
+    _buyers("gives-up", 8, quantity=2, intent="cancels", comes_back=True),
+    _buyers("waits", 10, quantity=2, at_s=0.4),
+    _buyers("more", 60, at_s=0.6, every_s=0.03),
+    _buyers("last", 25, at_s=5.0, every_s=0.02, intent="pays"),
+    sale=SalePlan(name="crowd", units=70, limit=2, window_s=2.0),
+)
+# Whoever gives up may buy again, and does.
+REBUY = _plan(
+    _buyers("returns", 20, intent="cancels", comes_back=True, door="inventory"),
+    sale=SalePlan(name="rebuy", units=40, window_s=2.0, rebuy=True),
+)
+_STEADY = _buyers("steady", 120, every_s=0.03, door="inventory")
+_SLOW = SalePlan(name="slow", units=200, window_s=600.0)
+_RELAYS = ("inventory", "inventory/b")
+RELAY_DIES = _plan(
+    _STEADY,
+    sale=replace(_SLOW, name="relay-dies"),
+    faults=[
+        FaultPlan(
+            at_s=0.0,
+            lasts_s=5.0,
+            kind="failpoint",
+            target=relay,
+            detail=f"relay.before_send:{nth}:kill",
+        )
+        for nth, relay in enumerate(_RELAYS, start=2)
+    ],
+)
+KAFKA_AWAY = _plan(
+    _STEADY,
+    sale=replace(_SLOW, name="kafka-away"),
+    faults=[FaultPlan(at_s=1.0, lasts_s=3.0, kind="kill store", target="kafka")],
+    seconds=8.0,
+)
+_CONSUMERS = ("order", "order/b")
+# The database stands still, and then both consumers die with batches in their hands.
+CONSUMER_DIES = _plan(
+    _STEADY,
+    sale=replace(_SLOW, name="consumer-dies"),
+    faults=[
+        *(
+            FaultPlan(at_s=1.0, lasts_s=3.2, kind="hold requests", target=f"{one}>postgres")
+            for one in _CONSUMERS
+        ),
+        *(FaultPlan(at_s=3.8, lasts_s=0.5, kind="kill", target=one) for one in _CONSUMERS),
+    ],
+)
+DATABASE_STANDS_STILL = _plan(
+    _STEADY,
+    sale=replace(_SLOW, name="database-still"),
+    faults=[
+        FaultPlan(at_s=1.0, lasts_s=3.2, kind="hold requests", target=f"{one}>postgres")
+        for one in _CONSUMERS
+    ],
+)
+# It dies between the commit and the delay set, and reads the batch again. Of a defect, not killed:
+# so Kafka need not find out that it is gone.
+CONSUMER_DIES_AFTER_COMMIT = _plan(
+    _STEADY,
+    sale=replace(_SLOW, name="after-commit"),
+    faults=[
+        FaultPlan(
+            at_s=0.0,
+            lasts_s=8.0,
+            kind="failpoint",
+            target=one,
+            detail="consumer.after_commit:1:raise",
+        )
+        for one in _CONSUMERS
+    ],
+    seconds=9.0,
+)
+_IMPATIENT = _buyers("leaves", 60, every_s=0.05, manner="leaves", timeout_s=1.5)
+# Requests do not reach Redis, and nobody asks again.
+REQUESTS_HELD = _plan(
+    tuple(replace(one, door="inventory") for one in _IMPATIENT),
+    sale=replace(_SLOW, name="requests-held"),
+    faults=[
+        FaultPlan(at_s=1.0, lasts_s=0.1, kind="hold requests", target=f"{relay}>redis")
+        for relay in _RELAYS
+    ]
+    + [
+        FaultPlan(at_s=1.05, lasts_s=1.0, kind="drop", target=f"{relay}>redis") for relay in _RELAYS
+    ],
+)
+REPLIES_HELD = _plan(
+    tuple(replace(one, door="inventory") for one in _IMPATIENT),
+    sale=replace(_SLOW, name="replies-held"),
+    faults=[
+        FaultPlan(at_s=1.0, lasts_s=1.5, kind="hold replies", target=f"{relay}>redis")
+        for relay in _RELAYS
+    ],
+)
+ANSWERS_HELD = _plan(
+    tuple(replace(one, timeout_s=4.0) for one in _IMPATIENT),
+    sale=replace(_SLOW, name="answers-held"),
+    faults=[
+        FaultPlan(at_s=1.0, lasts_s=2.5, kind="hold replies", target=f"gateway>{relay}")
+        for relay in _RELAYS
+    ],
+)
+SALE_LOST = _plan(
+    _buyers("before", 20, at_s=0.2),
+    _buyers("after", 40, at_s=3.2, every_s=0.02),
+    sale=replace(_SLOW, name="sale-lost"),
+    faults=[FaultPlan(at_s=2.5, kind="lose sale", target="sale 0")],
+    acts=[ActPlan(at_s=3.0, task="create again", sale=0)],
+    rebuilds=False,
+)
+COUNTER_LOST = _plan(
+    _buyers("before", 20, at_s=0.2),
+    _buyers("after", 40, at_s=3.2, every_s=0.02),
+    sale=replace(_SLOW, name="counter-lost"),
+    faults=[FaultPlan(at_s=2.5, kind="lose stock key", target="sale 0")],
+    rebuilds=False,
+)
+SALE_REBUILT = _plan(
+    _buyers("before", 20, at_s=0.2, quantity=2),
+    _buyers("after", 40, at_s=3.2, every_s=0.05),
+    sale=replace(_SLOW, name="sale-rebuilt", limit=2),
+    faults=[FaultPlan(at_s=2.5, kind="lose sale", target="sale 0")],
+    seconds=8.0,
+)
+# The sale is rebuilt while the consumers cannot work.
+REBUILT_BEHIND_THE_CONSUMERS = _plan(
+    _buyers("before", 40, at_s=1.2, every_s=0.01),
+    sale=replace(_SLOW, name="rebuilt-too-soon"),
+    faults=[
+        *(
+            FaultPlan(at_s=0.8, lasts_s=7.0, kind="hold replies", target=f"{one}>kafka")
+            for one in _CONSUMERS
+        ),
+        FaultPlan(at_s=3.0, kind="lose sale", target="sale 0"),
+    ],
+    seconds=9.0,
+)
+STOCK_RAISED = _plan(
+    _buyers("rush", 60, at_s=0.6, every_s=0.02),
+    sale=SalePlan(name="raised", units=20, window_s=600.0),
+    faults=[FaultPlan(at_s=0.2, kind="raise stock", target="sale 0", detail="30")],
+)
+HOLDS_LOST = _plan(
+    _buyers("forgotten", 20, intent="ignores", comes_back=True, after_s=2.0, door="inventory"),
+    sale=replace(_SLOW, name="holds-lost"),
+    faults=[FaultPlan(at_s=1.5, kind="lose holds", target="sale 0", detail="20")],
+)
+POISON = _plan(
+    _STEADY,
+    sale=replace(_SLOW, name="poison"),
+    faults=[
+        FaultPlan(at_s=1.0, kind="poison record", target="kafka", detail="3"),
+        FaultPlan(at_s=1.5, kind="poison entry", target="sale 0"),
+    ],
+)
+_DUE = SalePlan(name="due", units=40, window_s=1.5)
+_ROLLBACKS = ("rollback", "rollback/b")
+# Units are due while the stage that takes them back is away, or the one that cancels.
+INVENTORY_AWAY = _plan(
+    _buyers("waits", 30, at_s=0.2),
+    sale=replace(_DUE, name="inventory-away"),
+    faults=[
+        FaultPlan(at_s=1.0, lasts_s=2.5, kind="drop", target=f"{rollback}>{relay}")
+        for rollback in _ROLLBACKS
+        for relay in _RELAYS
+    ],
+)
+ORDER_AWAY = _plan(
+    _buyers("waits", 30, at_s=0.2),
+    sale=replace(_DUE, name="order-away"),
+    faults=[
+        FaultPlan(at_s=1.0, lasts_s=2.5, kind="drop", target=f"{rollback}>{order}")
+        for rollback in _ROLLBACKS
+        for order in _CONSUMERS
+    ],
+)
+
+# Bug → the scenario that provokes it, and words of the sentence that must tell of it, "|" between
+# words of which either will do.
+PLANTED: Mapping[str, tuple[Plan, str]] = {
+    "stock-not-looked-at": (CROWD, "promised and rejected"),
+    "units-counted-as-orders": (CROWD, "units too many"),
+    "dedupe-forgotten": (CROWD, "has no hold in Redis"),
+    "request-forgotten": (CROWD, "was reserved, and then already purchased"),
+    "outbox-of-the-first": (CROWD, "which no row has"),
+    "release-unmarked": (CROWD, "has no live order"),
+    "release-keeps-the-units": (CROWD, "units too few"),
+    "answer-of-the-neighbour": (CROWD, "which is not his"),
+    "cancel-without-compare": (CROWD, "the confirmed payment"),
+    "pay-without-compare": (CROWD, "sales.sold says"),
+    "late-payment-forgotten": (CROWD, "is not on record"),
+    "ledger-row-forgotten": (CROWD, "the ledger has"),
+    "cancel-keeps-sold": (CROWD, "sales.sold says"),
+    "event-forgotten": (CROWD, "nobody was told that"),
+    "released-and-not-noted": (CROWD, "never came back"),
+    "forgotten-before-cancelled": (ORDER_AWAY, "long after its time"),
+    "release-blind": (REBUY, "units too many"),
+    "xack-before-the-ack": (RELAY_DIES, "which no row has"),
+    "never-claims": (RELAY_DIES, "never acknowledged"),
+    "failed-send-dropped": (KAFKA_AWAY, "which no row has"),
+    "commit-before-the-transaction": (CONSUMER_DIES, "which no row has"),
+    "fault-skips-the-batch": (DATABASE_STANDS_STILL, "which no row has"),
+    "delay-of-the-inserted-only": (CONSUMER_DIES_AFTER_COMMIT, "is not in the delay set"),
+    # A few that come again are buried, many hold up all that comes after them.
+    "redelivery-refused": (CONSUMER_DIES_AFTER_COMMIT, "dead letters|which no row has"),
+    "lost-reply-is-a-promise": (REQUESTS_HELD, "which no row has"),
+    "lost-reply-is-a-refusal": (REPLIES_HELD, "was refused without effect"),
+    "lost-batch-is-a-refusal": (ANSWERS_HELD, "was refused without effect"),
+    "reseed-empty-redis": (SALE_LOST, "was sold while the sale was lost"),
+    "reseed-in-the-script": (COUNTER_LOST, "was sold while the sale was lost"),
+    "rebuild-forgets-holds": (SALE_REBUILT, "has no hold in Redis"),
+    "rebuild-with-all-units": (SALE_REBUILT, "units too many"),
+    "rebuild-without-waiting": (REBUILT_BEHIND_THE_CONSUMERS, "units too many"),
+    "sold-without-a-guard": (STOCK_RAISED, "were for sale"),
+    "second-order-of-a-buyer": (HOLDS_LOST, "has 2 live orders"),
+    "poison-swallowed": (POISON, "are no dead letters"),
+    "noted-before-released": (INVENTORY_AWAY, "units too few"),
+}
