@@ -43,4 +43,9 @@ SABOTAGES = (
         says="The local Valkey keeps nothing on disk.",
         edits=(Edit("deploy/local/valkey.py", '"appendonly": "yes"', '"appendonly": "no"'),),
     ),
+    Sabotage(
+        name="unsafe-settings-ignored",
+        says="A stage takes calls although a store may lose what it acknowledges.",
+        edits=(Edit("seckill/safety.py", "        if self._problems:\n", "        if False:\n"),),
+    ),
 )

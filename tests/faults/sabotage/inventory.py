@@ -8,6 +8,18 @@ RELAY = "inventory_svc/relay.py"
 SCRIPTS = "inventory_svc/scripts.py"
 REBUILD = "inventory_svc/rebuild.py"
 
+
+def _promise_instead(failure: str, *, name: str, says: str) -> Sabotage:
+    """A bug by which reserve.lua has reserved everything where ScriptRunner says `failure`."""
+    promise = (
+        "if script is RESERVE: return [0, *(word for number in args[5::4]"
+        " for word in (1, str(number).encode()))]"
+    )
+    indent = failure[: -len(failure.lstrip())]
+    edit = Edit(SCRIPTS, failure, f"{indent}{promise}\n{failure}")
+    return Sabotage(name=name, says=says, edits=(edit,))
+
+
 SABOTAGES = (
     Sabotage(
         name="stock-not-looked-at",
@@ -125,19 +137,20 @@ SABOTAGES = (
             ),
         ),
     ),
-    Sabotage(
+    _promise_instead(
+        '                raise OutcomeUnknown("redis did not answer") from error',
         name="lost-reply-is-a-promise",
         says="Where the reply to reserve.lua is lost, buyers are told that they have a unit.",
-        edits=(
-            Edit(
-                SCRIPTS,
-                'raise OutcomeUnknown("redis did not answer") from error',
-                "if script is RESERVE:\n"
-                "                    numbers = (str(number).encode() for number in args[5::4])\n"
-                "                    return [0, *(word for one in numbers for word in (1, one))]\n"
-                '                raise OutcomeUnknown("redis did not answer") from error',
-            ),
-        ),
+    ),
+    _promise_instead(
+        '            raise DependencyUnavailable("redis refuses the script") from error',
+        name="refusal-is-a-promise",
+        says="Where Redis refuses to run reserve.lua, buyers are told that they have a unit.",
+    ),
+    Sabotage(
+        name="confirmation-ignored",
+        says="Buyers are told that they have a unit, however few replicas have confirmed it.",
+        edits=(Edit(SCRIPTS, "    if confirmed < confirm.replicas:\n", "    if False:\n"),),
     ),
     Sabotage(
         name="lost-reply-is-a-refusal",
@@ -213,7 +226,7 @@ SABOTAGES = (
     Sabotage(
         name="burial-keeps-the-units",
         says="The relay buries an entry that it cannot read, and keeps its units.",
-        edits=(Edit(RELAY, "        if order is not None:\n", "        if False:\n"),),
+        edits=(Edit(RELAY, "        if records:\n", "        if False:\n"),),
     ),
     Sabotage(
         name="rebuild-forgets-holds",

@@ -6,7 +6,8 @@ SWEEPER = "rollback_svc/sweeper.py"
 
 _NO_SWEEP = Edit(
     SWEEPER,
-    "            await self._settle(found, result, now_s=result.now_s)\n",
+    "            await self._settle(found, await self._cancel(found),"
+    " result, now_s=result.now_s)\n",
     "",
 )
 
@@ -65,8 +66,8 @@ SABOTAGES = (
         edits=(
             Edit(
                 SWEEPER,
-                "            raise _NotCancelled from error\n",
-                "            await self._remove(order_nos)\n            return\n",
+                "                await self._delay.add(dict.fromkeys(numbers, claim.now_s))\n",
+                "                await self._remove(numbers)\n",
             ),
         ),
     ),
