@@ -90,8 +90,8 @@ async def unsafe_kafka_settings(bootstrap: str, *, topic: str) -> Sequence[str] 
 
 async def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=KAFKA_TIMEOUT_MS)
-    await admin.start()
     try:
+        await admin.start()
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         (response,) = await admin.describe_configs([resource])
     finally:

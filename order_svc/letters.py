@@ -118,8 +118,8 @@ async def read_letters(bootstrap: str, topic: str, *, timeout_s: float) -> list[
 
 async def _partitions(bootstrap: str, topic: str) -> list[TopicPartition]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
     try:
+        await admin.start()
         (described,) = await admin.describe_topics([topic])
     finally:
         await admin.close()

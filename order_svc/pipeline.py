@@ -34,8 +34,8 @@ class Pipeline:
             async with asyncio.timeout(timeout_s):
                 ends = await self._ends()
                 admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_bootstrap)
-                await admin.start()
                 try:
+                    await admin.start()
                     while lag := _behind(ends, await self._committed(admin)):  # noqa: ASYNC110
                         # Kafka tells nobody when a group has committed.
                         await asyncio.sleep(POLL_INTERVAL_S)
@@ -57,8 +57,8 @@ class Pipeline:
         client = AIOKafkaConsumer(
             settings.orders_topic, bootstrap_servers=settings.kafka_bootstrap, group_id=None
         )
-        await client.start()
         try:
+            await client.start()
             partitions = client.assignment()
             begins = await client.beginning_offsets(partitions)
             ends = await client.end_offsets(partitions)

@@ -37,8 +37,8 @@ async def create_topics(
         for name, count in partitions.items()
     ]
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
-    await admin.start()
     try:
+        await admin.start()
         response = await admin.create_topics(wanted)
         for name, code, *details in response.topic_errors:
             if code not in {0, TopicAlreadyExistsError.errno}:

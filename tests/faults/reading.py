@@ -10,8 +10,9 @@ from typing import Any
 
 import asyncpg
 import redis.asyncio
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
@@ -128,16 +129,27 @@ class StoreReader:
         return Pipeline(await self._lag(), len({_identity(letter) for letter in letters}))
 
     async def _lag(self) -> int:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-        await admin.start()
-        try:
-            committed = await admin.list_consumer_group_offsets(self._group)
-        finally:
-            await admin.close()
+        committed = await self._committed()
         async with self._client(self._topics.orders) as client:
             ends = await client.end_offsets(client.assignment())
-        done = {partition: max(0, at.offset) for partition, at in committed.items()}
-        return sum(end - done.get(partition, 0) for partition, end in ends.items())
+        return sum(end - committed.get(partition, 0) for partition, end in ends.items())
+
+    async def _committed(self) -> dict[TopicPartition, int]:
+        """Where the consumers' group is in each partition that it has committed."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        try:
+            await admin.start()
+            async with asyncio.timeout(CONVERGE_TIMEOUT_S):
+                while True:
+                    try:
+                        found = await admin.list_consumer_group_offsets(self._group)
+                    except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+                        # A broker that has just come up makes, or reads, the topic of offsets.
+                        await asyncio.sleep(INTERVAL_S)
+                    else:
+                        return {part: max(0, at.offset) for part, at in found.items()}
+        finally:
+            await admin.close()
 
     def _client(self, topic: str) -> AIOKafkaConsumer:
         """Reads all partitions from the first message on, in no group."""

@@ -94,8 +94,8 @@ async def test_a_postmaster_killed_in_a_rush_loses_and_doubles_nothing(
 
 async def _members(bootstrap: str, group: str) -> list[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
     try:
+        await admin.start()
         (answer,) = await admin.describe_consumer_groups([group])
     finally:
         await admin.close()
