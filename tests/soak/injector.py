@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from aiokafka.errors import KafkaConnectionError
 from redis.exceptions import RedisError
 
 from deploy.local import StackError
@@ -14,7 +16,6 @@ from tests.soak.arena import Arena
 from tests.soak.damage import Damage
 from tests.soak.faults import FaultPlan
 
-# An armed failpoint that nobody has reached by then is disarmed.
 SESSIONS_EVERY_S = 0.3
 SCRIPTS_EVERY_S = 0.1
 
@@ -36,6 +37,8 @@ class Injector:
         self._arena = arena
         self._damage = damage
         self.injected: list[Injected] = []
+        # A target may need longer to come back than planned: the next one who strikes it waits.
+        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._kinds: dict[str, Callable[[FaultPlan], Awaitable[str]]] = {
             "kill": self._kill,
             "terminate": self._terminate,
@@ -64,8 +67,9 @@ class Injector:
         fault = Injected(plan, began_s=self._arena.now_s)
         self.injected.append(fault)
         try:
-            fault.note = await self._kinds[plan.kind](plan)
-        except (OSError, RedisError, StackError) as error:
+            async with self._turns[plan.target]:
+                fault.note = await self._kinds[plan.kind](plan)
+        except (OSError, RedisError, StackError, KafkaConnectionError) as error:
             # Another fault was faster: what this one needs is down.
             fault.note = f"not done: {error!r}"[:120]
         fault.ended_s = self._arena.now_s
