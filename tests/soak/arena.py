@@ -36,6 +36,7 @@ SETTINGS = {
     "order_projection_pending_ttl_s": "5",
     "rollback_call_timeout_s": "2",
     "rollback_put_off_s": "2",
+    "rollback_lease_s": "3",
     "rollback_reconcile_age_min_s": "3",
 }
 

@@ -9,6 +9,8 @@ from tests.soak.plan import ActPlan, BuyerPlan, Plan, SalePlan
 
 # Buyers of a scenario come within this many seconds.
 SECONDS = 6.0
+# An armed failpoint is reached much sooner; on a busy machine stages need their time to start.
+REACHED_S = 30.0
 
 
 def _buyers(
@@ -53,10 +55,22 @@ CROWD = _plan(
     _buyers("last", 25, at_s=5.0, every_s=0.02, intent="pays"),
     sale=SalePlan(name="crowd", units=70, limit=2, window_s=2.0),
 )
-# Whoever gives up may buy again, and does.
+_ROLLBACKS = ("rollback", "rollback/b")
+# Whoever gives up may buy again, and does, while units that are back already come back once more:
+# nobody has noted the first time.
 REBUY = _plan(
     _buyers("returns", 20, intent="cancels", comes_back=True, door="inventory"),
     sale=SalePlan(name="rebuy", units=40, window_s=2.0, rebuy=True),
+    faults=[
+        FaultPlan(
+            at_s=0.0,
+            lasts_s=REACHED_S,
+            kind="failpoint",
+            target=rollback,
+            detail="rollback.after_release:1:kill",
+        )
+        for rollback in _ROLLBACKS
+    ],
 )
 _STEADY = _buyers("steady", 120, every_s=0.03, door="inventory")
 _SLOW = SalePlan(name="slow", units=200, window_s=600.0)
@@ -98,9 +112,10 @@ DATABASE_STANDS_STILL = _plan(
     _STEADY,
     sale=replace(_SLOW, name="database-still"),
     faults=[
-        FaultPlan(at_s=1.0, lasts_s=3.2, kind="hold requests", target=f"{one}>postgres")
+        FaultPlan(at_s=1.0, lasts_s=6.0, kind="hold requests", target=f"{one}>postgres")
         for one in _CONSUMERS
     ],
+    seconds=9.0,
 )
 # It dies between the commit and the delay set, and reads the batch again. Of a defect, not killed:
 # so Kafka need not find out that it is gone.
@@ -110,7 +125,7 @@ CONSUMER_DIES_AFTER_COMMIT = _plan(
     faults=[
         FaultPlan(
             at_s=0.0,
-            lasts_s=8.0,
+            lasts_s=REACHED_S,
             kind="failpoint",
             target=one,
             detail="consumer.after_commit:1:raise",
@@ -202,7 +217,6 @@ POISON = _plan(
     ],
 )
 _DUE = SalePlan(name="due", units=40, window_s=1.5)
-_ROLLBACKS = ("rollback", "rollback/b")
 # Units are due while the stage that takes them back is away, or the one that cancels.
 INVENTORY_AWAY = _plan(
     _buyers("waits", 30, at_s=0.2),
