@@ -16,6 +16,7 @@ from deploy.local import Stores
 from deploy.local.mesh import REPOSITORY_ROOT
 from inventory_svc.holds import HoldsReader
 from inventory_svc.keys import SKUS, queue_key, stock_key, users_key
+from inventory_svc.stock import Stock
 from rollback_svc.books import Books
 from rollback_svc.comparison import Repair
 from rollback_svc.reconciler import Reconciler, Report
@@ -26,6 +27,7 @@ from seckill.order_no import make_order_nos
 from seckill.v1 import inventory_pb2, order_pb2, rollback_pb2, rollback_pb2_grpc
 from tests.conftest import Topics
 from tests.factories import new_id
+from tests.inventory_kit import attempt
 from tests.rollback_kit import TIMEOUT_S, free_address, running
 from tests.upkeep_kit import RESERVED, DamagedShop, open_shop, terms_of
 from tests.waiting import eventually
@@ -240,8 +242,17 @@ async def test_nothing_is_repaired_while_the_pipeline_stands_still(shop: Damaged
     reconciler = await reconciler_of(shop)
     await shop.redis.incrby(stock_key(sku), 3)
     await shop.redis.srem(SKUS, sku)  # what no relay knows of stays where it is
-    number = (await shop.reserve(sku, new_id("buyer"))).order_no
-    await eventually(lambda: shop.redis.xlen(queue_key(sku)), lambda length: length == 1)
+    # By the script itself: the service would wake its relay.
+    stock = Stock(
+        shop.redis,
+        clock=SystemClock(),
+        rng=random.Random(),
+        scripts_max=1,
+        waiting_max=1,
+        backlog_max=10,
+    )
+    decided = await stock.reserve(sku, [attempt()], timeout_s=TIMEOUT_S)
+    number = decided.results[0].order_no
     said = await refusal(reconciler, sku)
     assert "PIPELINE_BUSY" in said
     assert "wait for kafka" in said

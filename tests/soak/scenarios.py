@@ -264,7 +264,10 @@ PLANTED: Mapping[str, tuple[Plan, str]] = {
     "fault-skips-the-batch": (DATABASE_STANDS_STILL, "which no row has"),
     "delay-of-the-inserted-only": (CONSUMER_DIES_AFTER_COMMIT, "is not in the delay set"),
     # A few that come again are buried, many hold up all that comes after them.
-    "redelivery-refused": (CONSUMER_DIES_AFTER_COMMIT, "dead letters|which no row has"),
+    "redelivery-refused": (
+        CONSUMER_DIES_AFTER_COMMIT,
+        "dead letters|which no row has|are not consumed",
+    ),
     "lost-reply-is-a-promise": (REQUESTS_HELD, "which no row has"),
     "lost-reply-is-a-refusal": (REPLIES_HELD, "was refused without effect"),
     "lost-batch-is-a-refusal": (ANSWERS_HELD, "was refused without effect"),

@@ -87,7 +87,14 @@ SABOTAGES = (
     Sabotage(
         name="redelivery-refused",
         says="The database refuses a reservation that comes again, instead of passing over it.",
-        edits=(Edit(WRITE, "    ON CONFLICT DO NOTHING\n", ""),),
+        edits=(
+            Edit(WRITE, "    ON CONFLICT DO NOTHING\n", ""),
+            Edit(
+                "order_svc/sql/judge_orders.sql",
+                "    WHERE NOT EXISTS (SELECT FROM orders o WHERE o.order_no = i.order_no)\n",
+                "",
+            ),
+        ),
     ),
     Sabotage(
         name="poison-swallowed",
