@@ -44,7 +44,7 @@ class Attempt:
 
     Attributes:
         outcome, order_no: what was answered, where `end` is OK.
-        code, reason: the status, where it is not.
+        code, reason, details: the status, where it is not.
         began_s, ended_s: monotonic times; the latter is 0.0 while it is open.
     """
 
@@ -56,6 +56,7 @@ class Attempt:
     order_no: str = ""
     code: grpc.StatusCode | None = None
     reason: str | None = None
+    details: str = ""
     began_s: float = field(default_factory=time.monotonic)
     ended_s: float = 0.0
 
@@ -81,6 +82,7 @@ class Attempt:
     def refused(self, error: grpc.aio.AioRpcError) -> None:
         """A status came instead: whether it promises no effect is in its reason."""
         self.code, self.reason = error.code(), reason_of(error)
+        self.details = error.details() or ""
         self.end = End.FAILED if self.reason in _WITHOUT_EFFECT else End.UNKNOWN
         self.ended_s = time.monotonic()
 

@@ -200,7 +200,8 @@ async def test_a_frozen_redis_is_unknown_and_what_it_does_late_becomes_orders(
         # They leave for good: nobody asks again with their request ids.
         ended = await asyncio.wait_for(asyncio.gather(*frozen), 5)
         assert {attempt.end for attempt in ended} == {End.UNKNOWN, End.FAILED}
-        assert "OVERLOADED" in {attempt.reason for attempt in ended}
+        # At once, and not when their turn did not come.
+        assert "too many calls wait for redis" in {attempt.details for attempt in ended}
         await asyncio.sleep(2)
         own_valkey.resume()
         await buyers.arrive(10)
