@@ -298,7 +298,7 @@ async def test_notices_tell_of_sold_out_and_of_restocked(kit: StockKit) -> None:
     await kit.release(sku, (first_no, first.user_id))
     await kit.redis.publish(NOTICES, "end")
     seen = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for message in pubsub.listen():
             if message["type"] == "message":
                 seen.append(message["data"].decode())

@@ -88,7 +88,7 @@ async def test_redis_that_does_not_let_us_look_is_taken_for_safe(
         hidden=hidden.set,
     )
     async with looking(check):
-        await asyncio.wait_for(hidden.wait(), 5)
+        await asyncio.wait_for(hidden.wait(), 20)
         assert await verdict(check) == ""
 
 

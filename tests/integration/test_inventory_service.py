@@ -260,7 +260,7 @@ async def test_watchers_are_told_of_every_change(running: Running) -> None:
     """First all sales; then each change, and who holds units of what sells nothing."""
     before = await running.create()
     stream = changes(running.stub.WatchSales(inventory_pb2.WatchSalesRequest()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         first = await anext(stream)
         assert first.complete
         assert [sale.terms.sku for sale in first.sales] == [before.terms.sku]
@@ -333,7 +333,7 @@ async def test_open_streams_do_not_hold_up_the_end(running: Running) -> None:
     await anext(stream)
     running.process.stop()
     with suppress(grpc.aio.AioRpcError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             async for message in stream:
                 assert not message.ByteSize()
 

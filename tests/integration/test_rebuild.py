@@ -144,7 +144,7 @@ async def test_rebuild_waits_for_the_consumers(shop: DamagedShop) -> None:
     order_no = (await shop.reserve(sku, new_id("buyer"))).order_no
     await eventually(lambda: shop.redis.xlen(queue_key(sku)), lambda length: length == 0)
     await shop.lose(sku)
-    assert await refused(shop, sku, timeout_s=2.0) == "PIPELINE_BUSY"
+    assert await refused(shop, sku, timeout_s=4.0) == "PIPELINE_BUSY"
     await lock.rollback()
     sale = await shop.rebuild(sku)
     assert (sale.epoch, sale.remaining_units) == (2, UNITS - 1)

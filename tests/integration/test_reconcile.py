@@ -261,7 +261,7 @@ async def test_nothing_is_repaired_while_the_pipeline_stands_still(shop: Damaged
     await shop.sql.execute("SELECT FROM sales WHERE sku = $1 FOR UPDATE", sku)
     await shop.redis.sadd(SKUS, sku)
     await eventually(lambda: shop.redis.xlen(queue_key(sku)), lambda length: length == 0)
-    assert "PIPELINE_BUSY" in await refusal(reconciler, sku, timeout_s=1.0)
+    assert "PIPELINE_BUSY" in await refusal(reconciler, sku, timeout_s=3.0)
     assert await shop.stock(sku) == UNITS + 3 - 1
     await lock.rollback()
     await eventually(lambda: shop.order(number))
