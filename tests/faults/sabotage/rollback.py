@@ -61,6 +61,17 @@ SABOTAGES = (
         edits=(_NO_SWEEP,),
     ),
     Sabotage(
+        name="claimed-by-all",
+        says="What one replica has claimed of the delay set is everybody's all the same.",
+        edits=(
+            Edit(
+                "seckill/delay_claim.lua",
+                "string.format('%.0f', now_ms + lease_ms)",
+                "string.format('%.0f', now_ms)",
+            ),
+        ),
+    ),
+    Sabotage(
         name="unanswered-is-settled",
         says="Orders of which OrderService does not say what became of them count as settled.",
         edits=(
