@@ -201,7 +201,6 @@ def build_hot_methods(
         ),
         orders=orders,
         token_ttl_s=settings.gateway_token_ttl_s,
-        halted=settings.gateway_kill_switch,
     )
 
 

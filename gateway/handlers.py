@@ -53,9 +53,8 @@ class HotMethods:
         reservations: Reservations,
         orders: Orders,
         token_ttl_s: float,
-        halted: bool,
     ) -> None:
-        """`token_ttl_s`: life of a purchase token; `halted`: the kill switch is on."""
+        """`token_ttl_s`: life of a purchase token."""
         self._admission = admission
         self._keys = keys
         self._tokens = tokens
@@ -63,7 +62,6 @@ class HotMethods:
         self._reservations = reservations
         self._orders = orders
         self._token_ttl_s = token_ttl_s
-        self._halted = halted
 
     def methods(self) -> tuple[HotMethod, ...]:
         """What a front serves."""
@@ -90,7 +88,7 @@ class HotMethods:
 
     def _press(self, call: Call, moment: Moment) -> int | None:
         """One press: an outcome, or None where the reservation will answer."""
-        if self._halted:
+        if self._sales.halted:
             raise KillSwitchOn
         request = _parse(gateway_pb2.PurchaseRequest, call.payload)
         sku, request_id, quantity = request.sku, request.request_id, request.quantity or 1
@@ -153,7 +151,7 @@ class HotMethods:
         await self._each(calls, self._issue)
 
     def _issue(self, call: Call, moment: Moment) -> None:
-        if self._halted:
+        if self._sales.halted:
             raise KillSwitchOn
         request = _parse(gateway_pb2.IssuePurchaseTokenRequest, call.payload)
         sku = request.sku

@@ -19,6 +19,7 @@ JWT_VERIFICATIONS = Counter(
     "seckill_jwt_verifications_total", "JWTs verified, the dearest check; others were remembered."
 )
 SOLD_OUT_SALES = Gauge("seckill_sold_out_sales_count", "Sales whose sold-out flag is up.")
+HALTED = Gauge("seckill_gateway_halted", "1 while the kill switch is on.")
 SALES_STREAM_UP = Gauge("seckill_sales_stream_up", "1 while inventory tells of changes.")
 BATCH_ITEMS = Histogram(
     "seckill_gateway_batch_items",

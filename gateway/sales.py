@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import grpc
 
-from gateway.metrics import SALES_STREAM_UP, SOLD_OUT_SALES
+from gateway.metrics import HALTED, SALES_STREAM_UP, SOLD_OUT_SALES
 from gateway.recent import Recent
 from seckill.errors import Overloaded, SaleNotFound, SeckillError, from_rpc_error
 from seckill.sale_view import SaleView, apply_changes, follow_sales
@@ -54,6 +54,9 @@ class Sales:
             lookups_max: sales asked for at the same time.
         """
         self.seen = asyncio.Event()
+        # The kill switch as last heard of. Unlike the flags it stands while nothing is heard: only
+        # inventory's word lifts it.
+        self.halted = False
         self._stub = stub
         self._believed_s = believed_s
         self._lookups_max = lookups_max
@@ -145,6 +148,9 @@ class Sales:
             self._down_since_s = None
             self.seen.set()
             SALES_STREAM_UP.set(1)
+        if message.HasField("kill_switch"):
+            self.halted = message.kill_switch.on
+            HALTED.set(self.halted)
         for sale in message.sales:
             self._answers.drop(sale.terms.sku)
         SOLD_OUT_SALES.set(sum(view.sold_out for view in self._views.values()))

@@ -29,8 +29,6 @@ class GatewaySettings(ProcessSettings):
     gateway_streams_max: Count = 256
     # Hot calls under way in this process; those beyond are refused at once.
     gateway_calls_max: Count = 20_000
-    # Refuse all purchases and purchase tokens.
-    gateway_kill_switch: bool = False
 
     # The issuer's keys: path or http(s) URL of a JWKS document; what tokens must name.
     gateway_jwks: Annotated[str, Field(min_length=1)]

@@ -9,6 +9,7 @@ import structlog
 
 from inventory_svc.durability import configuration_checks
 from inventory_svc.holds import HoldsReader
+from inventory_svc.kill_switch import KillSwitch
 from inventory_svc.producer import OrdersProducer
 from inventory_svc.rebuild import Rebuilder
 from inventory_svc.registry import ORDER_SERVICE, READS, SaleRegistry
@@ -40,6 +41,10 @@ async def serve(settings: InventorySettings, process: Process) -> None:
     orders = await process.enter(
         open_channel(settings.order_target, service=ORDER_SERVICE, reads=READS)
     )
+    confirm = Confirmation(
+        replicas=settings.inventory_wait_replicas,
+        timeout_ms=settings.inventory_wait_timeout_ms,
+    )
     stock = Stock(
         redis,
         clock=clock,
@@ -47,16 +52,15 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         scripts_max=settings.inventory_scripts_max,
         waiting_max=settings.inventory_waiting_max,
         backlog_max=settings.inventory_backlog_max,
-        confirm=Confirmation(
-            replicas=settings.inventory_wait_replicas,
-            timeout_ms=settings.inventory_wait_timeout_ms,
-        ),
+        confirm=confirm,
     )
     upkeep = StockUpkeep(redis)
     sales = Sales(redis)
+    kill_switch = KillSwitch(redis, confirm=confirm)
     watch = SalesWatch(
         redis,
         sales,
+        kill_switch,
         clock=clock,
         interval_s=settings.inventory_watch_interval_s,
         first_timeout_s=settings.redis_timeout_s,
@@ -104,6 +108,7 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         rebuilder=rebuilder,
         holds=holds,
         sales=sales,
+        kill_switch=kill_switch,
         watch=watch,
         relay=relay,
         registry=registry,

@@ -8,6 +8,9 @@ may touch them all.
 SKUS = "seckill:skus"
 # Pub/sub channel: a message is a sku whose state, window or sold-out flag has changed.
 NOTICES = "seckill:notices"
+# String "`Unix ms` `reason`" while nothing may be sold; and the pub/sub channel that tells when it
+# has been set or removed.
+KILL_SWITCH = "seckill:kill-switch"
 # Consumer group of the relay on each outbox stream.
 RELAY_GROUP = "relay"
 # The only field of an outbox entry.

@@ -42,6 +42,7 @@ configuration_hidden = Gauge(
     "1 where a store does not let us read the settings that keep its data safe.",
     ["store"],
 )
+halted = Gauge("seckill_inventory_halted", "1 while the kill switch is on.")
 watch_streams = Gauge("seckill_watch_sales_streams", "Open WatchSales streams.")
 
 # The children, looked up once: labels come from the contract's enum only.

@@ -17,6 +17,9 @@ from seckill.validation import (
     check_terms,
 )
 
+# Characters of the reason why the kill switch was thrown.
+KILL_REASON_MAX = 200
+
 
 def check_sku(sku: str) -> None:
     """Raises InvalidField where `sku` is none."""
@@ -80,6 +83,12 @@ def check_update(request: inventory_pb2.UpdateSaleRequest) -> None:
     if request.state not in sale_pb2.SaleState.values():
         violations.add("state", f"is no state of a sale: {request.state}")
     violations.check()
+
+
+def check_kill_switch(request: inventory_pb2.SetKillSwitchRequest) -> None:
+    """Raises InvalidField where the reason is too long."""
+    if len(request.reason) > KILL_REASON_MAX:
+        raise InvalidField([("reason", f"must have at most {KILL_REASON_MAX} characters")])
 
 
 def with_defaults(terms: sale_pb2.SaleTerms, *, start_default_ms: int) -> sale_pb2.SaleTerms:

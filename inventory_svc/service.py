@@ -7,6 +7,7 @@ import grpc
 
 from inventory_svc import requests
 from inventory_svc.holds import HoldsReader
+from inventory_svc.kill_switch import KillSwitch
 from inventory_svc.rebuild import Rebuilder
 from inventory_svc.registry import SaleRegistry
 from inventory_svc.relay import Relay
@@ -16,7 +17,7 @@ from inventory_svc.stock import Decisions, Stock
 from inventory_svc.upkeep import StockUpkeep
 from inventory_svc.watch import SalesWatch
 from seckill.clock import Clock
-from seckill.errors import InvalidField, SaleNotFound, SaleNotLoaded
+from seckill.errors import InvalidField, KillSwitchOn, SaleNotFound, SaleNotLoaded
 from seckill.server import time_left_s
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from seckill.validation import SKU, decode_page_token, encode_page_token, page_size
@@ -35,6 +36,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         rebuilder: Rebuilder,
         holds: HoldsReader,
         sales: Sales,
+        kill_switch: KillSwitch,
         watch: SalesWatch,
         relay: Relay,
         registry: SaleRegistry,
@@ -47,6 +49,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         self._rebuilder = rebuilder
         self._holds = holds
         self._sales = sales
+        self._kill_switch = kill_switch
         self._watch = watch
         self._relay = relay
         self._registry = registry
@@ -190,6 +193,26 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             self._relay.wake(request.sku)
         return response
 
+    async def SetKillSwitch(
+        self,
+        request: inventory_pb2.SetKillSwitchRequest,
+        context: Context,  # noqa: ARG002 - the contract of gRPC
+    ) -> inventory_pb2.SetKillSwitchResponse:
+        requests.check_kill_switch(request)
+        if request.on:
+            switch = await self._kill_switch.throw(reason=request.reason, now_s=self._clock.now_s())
+        else:
+            switch = await self._kill_switch.lift()
+        await self._watch.refresh_switch()
+        return inventory_pb2.SetKillSwitchResponse(kill_switch=switch)
+
+    async def GetKillSwitch(
+        self,
+        request: inventory_pb2.GetKillSwitchRequest,  # noqa: ARG002 - it has no fields
+        context: Context,  # noqa: ARG002 - the contract of gRPC
+    ) -> inventory_pb2.GetKillSwitchResponse:
+        return inventory_pb2.GetKillSwitchResponse(kill_switch=await self._kill_switch.read())
+
     async def WatchSales(
         self,
         request: inventory_pb2.WatchSalesRequest,  # noqa: ARG002 - it has no fields
@@ -201,6 +224,9 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     async def _reserve(
         self, sku: str, items: Sequence[inventory_pb2.ReserveItem], context: Context
     ) -> Decisions:
+        # Gateways refuse before they ask; this is for those that have not heard of it yet.
+        if await self._watch.halted():
+            raise KillSwitchOn
         timeout_s = time_left_s(context, self._redis_timeout_s)
         try:
             decisions = await self._stock.reserve(sku, items, timeout_s=timeout_s)

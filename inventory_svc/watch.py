@@ -1,4 +1,7 @@
-"""Who watches sales: a snapshot of all of them, kept fresh, and a stream of changes for each."""
+"""Who watches sales: a snapshot of all of them, kept fresh, and a stream of changes for each.
+
+The kill switch is part of it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -10,7 +13,8 @@ import redis.asyncio
 import structlog
 
 from inventory_svc import metrics
-from inventory_svc.keys import NOTICES
+from inventory_svc.keys import KILL_SWITCH, NOTICES
+from inventory_svc.kill_switch import KillSwitch
 from inventory_svc.sales import Sales
 from seckill.clock import Clock
 from seckill.errors import DependencyUnavailable, Overloaded
@@ -24,6 +28,8 @@ NOTICES_MAX = 1_000
 HOLDERS_MAX = 20_000
 # Clocks of stages and of Redis may differ by this much.
 CLOCK_SKEW_S = 1.0
+# What a notice about the kill switch says in the place of a sku.
+SWITCH_NOTICED = ""
 log = structlog.get_logger()
 
 
@@ -44,8 +50,12 @@ class Snapshot:
 class _Watcher:
     """One stream: what has changed since it was last served, at most one entry a sku."""
 
-    def __init__(self, snapshots: dict[str, Snapshot]) -> None:
+    def __init__(
+        self, snapshots: dict[str, Snapshot], switch: inventory_pb2.KillSwitch | None
+    ) -> None:
         self.pending = dict(snapshots)
+        # None where there is nothing to tell of it.
+        self.switch = switch
         self.changed = asyncio.Event()
         self.changed.set()
 
@@ -57,6 +67,7 @@ class SalesWatch:
         self,
         client: "redis.asyncio.Redis",
         sales: Sales,
+        kill_switch: KillSwitch,
         *,
         clock: Clock,
         interval_s: float,
@@ -72,11 +83,14 @@ class SalesWatch:
         """
         self._redis = client
         self._sales = sales
+        self._kill_switch = kill_switch
         self._clock = clock
         self._interval_s = interval_s
         self._first_timeout_s = first_timeout_s
         self._streams_max = streams_max
         self._known: dict[str, Snapshot] = {}
+        # None until it has been read.
+        self._switch: inventory_pb2.KillSwitch | None = None
         self._synced = asyncio.Event()
         self._watchers: set[_Watcher] = set()
         self._closed = False
@@ -89,6 +103,26 @@ class SalesWatch:
             except DependencyUnavailable as error:
                 log.warning("sales are not watched", error=str(error))
             await asyncio.sleep(self._interval_s)
+
+    async def halted(self) -> bool:
+        """Whether the kill switch is on, as last heard of. Reads it where that was never."""
+        switch = self._switch
+        if switch is None:
+            switch = await self.refresh_switch()
+        return switch.on
+
+    async def refresh_switch(self) -> inventory_pb2.KillSwitch:
+        """Read the kill switch and tell the watchers where it has been set."""
+        switch = await self._kill_switch.read()
+        known, self._switch = self._switch, switch
+        metrics.halted.set(switch.on)
+        if switch != known:
+            if known is not None or switch.on:
+                log.warning("kill switch set", on=switch.on, reason=switch.reason)
+            for watcher in self._watchers:
+                watcher.switch = switch
+                watcher.changed.set()
+        return switch
 
     async def refresh(self, skus: list[str]) -> None:
         """Read these sales and tell the watchers what has changed."""
@@ -123,7 +157,7 @@ class SalesWatch:
         return sku in self._known
 
     async def stream(self) -> AsyncIterator[inventory_pb2.WatchSalesResponse]:
-        """All sales, then what changes, until `close`.
+        """All sales and the kill switch, then what changes, until `close`.
 
         Raises:
             DependencyUnavailable: Redis has not been read since the start.
@@ -136,7 +170,7 @@ class SalesWatch:
                 await self._synced.wait()
         except TimeoutError as error:
             raise DependencyUnavailable("redis does not answer") from error
-        watcher = _Watcher(self._known)
+        watcher = _Watcher(self._known, self._switch)
         self._watchers.add(watcher)
         metrics.watch_streams.inc()
         try:
@@ -145,10 +179,11 @@ class SalesWatch:
                 await watcher.changed.wait()
                 watcher.changed.clear()
                 pending, watcher.pending = watcher.pending, {}
-                if not pending and not complete:
+                switch, watcher.switch = watcher.switch, None
+                if not pending and switch is None:
                     # Nothing has changed: all that was told holds.
                     yield inventory_pb2.WatchSalesResponse()
-                for message in _messages(list(pending.values()), complete=complete):
+                for message in _messages(list(pending.values()), switch, complete=complete):
                     yield message
                 complete = False
         finally:
@@ -167,23 +202,29 @@ class SalesWatch:
     async def _follow(self) -> None:
         async with aclosing(self._redis.pubsub()) as pubsub:
             with redis_faults():
-                await pubsub.subscribe(NOTICES)
+                await pubsub.subscribe(NOTICES, KILL_SWITCH)
             next_full_s = 0.0
             while True:
                 wait_s = next_full_s - self._clock.monotonic_s()
                 if wait_s <= 0:
+                    await self.refresh_switch()
                     await self.refresh(sorted({*await self._sales.skus(), *self._known}))
                     self._synced.set()
                     self._wake_watchers()
                     next_full_s = self._clock.monotonic_s() + self._interval_s
                     continue
                 noticed = await _notices(pubsub, wait_s)
-                if noticed:
-                    await self.refresh(sorted(noticed))
+                if SWITCH_NOTICED in noticed:
+                    await self.refresh_switch()
+                if skus := noticed - {SWITCH_NOTICED}:
+                    await self.refresh(sorted(skus))
 
 
 async def _notices(pubsub: Any, wait_s: float) -> set[str]:
-    """Skus noticed within `wait_s`: the first one, and whatever has arrived with it."""
+    """Skus noticed within `wait_s`: the first one, and whatever has arrived with it.
+
+    SWITCH_NOTICED, which is no sku, stands for the kill switch.
+    """
     skus: set[str] = set()
     with redis_faults():
         for _ in range(NOTICES_MAX):
@@ -205,12 +246,12 @@ def sells(sale: sale_pb2.Sale, *, now_s: float) -> bool:
 
 
 def _messages(
-    snapshots: Sequence[Snapshot], *, complete: bool
+    snapshots: Sequence[Snapshot], switch: inventory_pb2.KillSwitch | None, *, complete: bool
 ) -> Iterator[inventory_pb2.WatchSalesResponse]:
-    """The sales in one message, then their holders, each in one that is not too large."""
-    if snapshots or complete:
+    """The sales and the switch in one message, then holders, each in one that is not too large."""
+    if snapshots or complete or switch is not None:
         yield inventory_pb2.WatchSalesResponse(
-            sales=[snapshot.sale for snapshot in snapshots], complete=complete
+            sales=[snapshot.sale for snapshot in snapshots], complete=complete, kill_switch=switch
         )
     message, held = inventory_pb2.WatchSalesResponse(), 0
     for snapshot in snapshots:

@@ -1,12 +1,14 @@
 """An issuer of identities for development: a symmetric key in a JWKS file.
 
 The production profile of the gateway refuses symmetric keys, so these identities work nowhere
-else.
+else. `python -m seckill.dev_issuer FOLDER [USER]` makes the keys where there are none, and prints
+an identity of USER: for containers, which have no `seckill` command.
 """
 
 import base64
 import json
 import secrets
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,3 +80,14 @@ def load_or_create(directory: Path) -> DevIssuer:
 def _write(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text)
+
+
+def main(folder: str, user_id: str = "") -> None:
+    """Make the keys where there are none, and print an identity where one is asked for."""
+    issuer = load_or_create(Path(folder))
+    if user_id:
+        sys.stdout.write(issuer.token(user_id) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

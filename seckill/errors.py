@@ -4,6 +4,7 @@ What the business expects (sold out, paused, …) is a PurchaseOutcome, not an e
 detail messages: google/rpc/error_details.proto, AIP-193.
 """
 
+import math
 from collections.abc import Sequence
 
 import grpc
@@ -15,9 +16,11 @@ from seckill.v1 import errors_pb2, inventory_pb2
 
 DOMAIN = "seckill"
 DETAILS_KEY = "grpc-status-details-bin"
+# Beside RetryInfo, in whole seconds: Envoy makes an HTTP header of it for callers in JSON.
+RETRY_AFTER_KEY = "retry-after"
 
 Reason = errors_pb2.ErrorReason
-TrailingMetadata = tuple[tuple[str, bytes], ...]
+TrailingMetadata = tuple[tuple[str, str | bytes], ...]
 
 
 class SeckillError(Exception):
@@ -275,8 +278,15 @@ class KillSwitchOn(SeckillError):
 class RemoteError(SeckillError):
     """Another stage's status, passed on as it came."""
 
-    def __init__(self, code: grpc.StatusCode, message: str, encoded_details: bytes) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        encoded_details: bytes,
+        *,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
         self.code = code
         self.encoded_details = encoded_details
 
@@ -308,7 +318,10 @@ def encode_details(error: SeckillError) -> bytes:
 
 def trailing_metadata(error: SeckillError) -> TrailingMetadata:
     """What to send as trailing metadata with the error's code and message."""
-    return ((DETAILS_KEY, encode_details(error)),)
+    details = (DETAILS_KEY, encode_details(error))
+    if error.retry_after_s is None:
+        return (details,)
+    return (details, (RETRY_AFTER_KEY, str(math.ceil(error.retry_after_s))))
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, stage: str) -> SeckillError:
@@ -317,9 +330,16 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, stage: str) -> SeckillError:
     A status that carries our details is passed on; anything else that a broken connection or a
     passed deadline can cause is DependencyUnavailable naming `stage`.
     """
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            return RemoteError(error.code(), error.details() or "", value)
+    metadata = dict(error.trailing_metadata() or ())
+    encoded = metadata.get(DETAILS_KEY)
+    if isinstance(encoded, bytes):
+        seconds = str(metadata.get(RETRY_AFTER_KEY, ""))
+        return RemoteError(
+            error.code(),
+            error.details() or "",
+            encoded,
+            retry_after_s=float(seconds) if seconds.isdecimal() else None,
+        )
     return DependencyUnavailable(f"{stage} does not answer", metadata={"stage": stage})
 
 

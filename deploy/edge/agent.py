@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
 
 import structlog
 
@@ -34,6 +33,8 @@ class Agent:
         self._lease = lease
         self._clock = clock
         self._views: dict[str, SaleView] = {}
+        # The kill switch as told.
+        self._halted = False
         # Monotonic; None while there is no stream.
         self._told_s: float | None = None
         self._patterns = Patterns()
@@ -50,6 +51,8 @@ class Agent:
         if message.complete:
             log.info("sales stream is up")
         self._views = apply_changes(self._views, message)
+        if message.HasField("kill_switch"):
+            self._halted = message.kill_switch.on
         self._told_s = self._clock.monotonic_s()
         if message.ByteSize():
             self._changed.set()
@@ -72,22 +75,21 @@ class Agent:
     def run_once(self) -> Wanted:
         """Bring routes and lease in line; returns what they are made of."""
         self._changed.clear()
-        wanted = Wanted(files=self._static_files(), halted=self._settings.gateway_kill_switch)
-        if not wanted.halted:
-            sales = decide(
-                self._believed(), self._settings, self._patterns, now_s=self._clock.now_s()
-            )
-            wanted = Wanted(files=wanted.files, sales=sales)
+        believed = self._believed()
+        halted = believed and self._halted
+        views = self._views if believed and not halted else {}
+        sales = decide(views, self._settings, self._patterns, now_s=self._clock.now_s())
+        wanted = Wanted(files=self._static_files(), halted=halted, sales=sales)
         if wanted != self._written:
             self._write(wanted)
         return wanted
 
-    def _believed(self) -> Mapping[str, SaleView]:
-        """The sales as told, unless that was too long ago."""
+    def _believed(self) -> bool:
+        """Whether what was told still counts: not without a stream, nor if it was too long ago."""
         if self._told_s is None:
-            return {}
+            return False
         age_s = self._clock.monotonic_s() - self._told_s
-        return self._views if age_s < self._settings.edge_flags_believed_s else {}
+        return age_s < self._settings.edge_flags_believed_s
 
     def _write(self, wanted: Wanted) -> None:
         """Take the old lease back, then put the routes in place, then grant theirs.

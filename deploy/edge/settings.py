@@ -76,8 +76,6 @@ class EdgeSettings(ProcessSettings):
     # Addresses that have a bucket, about 500 bytes each; the longest unused one goes first.
     edge_addresses_max: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
-    # Refuse all purchases and purchase tokens; the gateway has the same switch.
-    gateway_kill_switch: bool = False
     # Envoy's right to refuse ends this long after the agent last renewed it.
     edge_lease_s: Annotated[float, Field(ge=0.2, le=60)] = 1.0
     # How long the sales' flags are believed after inventory last told of them, which it does every

@@ -21,7 +21,12 @@ from seckill.dev_issuer import DevIssuer, load_or_create
 REPOSITORY_ROOT = Path(__file__).parents[2]
 ORDERS_PARTITIONS = 12
 DEAD_LETTER_PARTITIONS = 1
-EVENTS_PARTITIONS = 4
+# Partitions by topic.
+TOPICS = {
+    "seckill.orders.v1": ORDERS_PARTITIONS,
+    "seckill.orders.v1.dlq": DEAD_LETTER_PARTITIONS,
+    "seckill.order-events.v1": 4,
+}
 READY_TIMEOUT_S = 0.5
 # A service that dies more often within a minute has a defect that starting anew does not heal.
 RESTARTS_MAX = 10
@@ -219,12 +224,5 @@ def mesh(stores: Stores, further: Mapping[str, str] | None = None) -> list[Proce
 
 
 async def _prepare(stores: Stores) -> None:
-    await create_topics(
-        stores.kafka_bootstrap,
-        {
-            "seckill.orders.v1": ORDERS_PARTITIONS,
-            "seckill.orders.v1.dlq": DEAD_LETTER_PARTITIONS,
-            "seckill.order-events.v1": EVENTS_PARTITIONS,
-        },
-    )
+    await create_topics(stores.kafka_bootstrap, TOPICS)
     await migrate(stores.postgres_dsn)

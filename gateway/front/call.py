@@ -5,7 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from seckill.errors import InvalidField, RemoteError, SeckillError, encode_details
+from seckill.errors import (
+    InvalidField,
+    RemoteError,
+    SeckillError,
+    TrailingMetadata,
+    trailing_metadata,
+)
 
 # Refusals of a flood are all alike; each is encoded once (10 µs saved a call).
 ENCODED_REFUSALS_MAX = 1_024
@@ -59,11 +65,11 @@ class HotMethod:
     handle: Handler
 
 
-def details_of(error: SeckillError) -> bytes:
-    """The error's encoded details; those that come again and again are encoded once."""
+def trailing_of(error: SeckillError) -> TrailingMetadata:
+    """The metadata of a failure; details that come again and again are encoded once."""
     if error.metadata or isinstance(error, InvalidField | RemoteError):
-        return encode_details(error)
-    return _encoded(_Same(error))
+        return trailing_metadata(error)
+    return _trailing(_Same(error))
 
 
 class _Same:
@@ -83,5 +89,5 @@ class _Same:
 
 
 @lru_cache(maxsize=ENCODED_REFUSALS_MAX)
-def _encoded(same: _Same) -> bytes:
-    return encode_details(same.error)
+def _trailing(same: _Same) -> TrailingMetadata:
+    return trailing_metadata(same.error)

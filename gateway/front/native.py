@@ -19,8 +19,8 @@ import structlog
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from gateway.front.batches import Batches
-from gateway.front.call import Call, HotMethod, details_of
-from seckill.errors import DETAILS_KEY, DependencyUnavailable, SeckillError
+from gateway.front.call import Call, HotMethod, trailing_of
+from seckill.errors import DependencyUnavailable, SeckillError
 from seckill.listening import CannotListen
 from seckill.server import Health, Register, serving
 from seckill.settings import ProcessSettings
@@ -103,8 +103,7 @@ class _NativeCall(Call):
         if front.calls.pop(self._call_id, None) is None:
             return
         code: int = error.code.value[0]
-        trailing = ((DETAILS_KEY, details_of(error)),)
-        front.native.fail(self._call_id, code, str(error), trailing)
+        front.native.fail(self._call_id, code, str(error), trailing_of(error))
         self._count(error.code)
 
     def cancel(self) -> None:

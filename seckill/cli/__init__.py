@@ -10,6 +10,7 @@ from seckill.cli import (
     audit,
     bench,
     dead_letters,
+    kill_switch,
     orders,
     reconcile,
     sales,
@@ -33,6 +34,7 @@ app.command("token")(tokens.token)
 app.command("audit")(audit.audit)
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(sales.app, name="sale")
+app.add_typer(kill_switch.app, name="kill-switch")
 app.add_typer(orders.app, name="order")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(webhooks.app, name="webhook")

@@ -30,7 +30,12 @@ class GatewayServiceStub:
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
 
-    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>. A
+    failure that passes has RetryInfo, and the same as metadata (as JSON: header) `retry-after`, in
+    whole seconds, rounded up.
+
+    While the kill switch is on IssuePurchaseToken and Purchase are FAILED_PRECONDITION with
+    KILL_SWITCH, for everybody.
 
     A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
     `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
@@ -65,7 +70,12 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
 
-    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>. A
+    failure that passes has RetryInfo, and the same as metadata (as JSON: header) `retry-after`, in
+    whole seconds, rounded up.
+
+    While the kill switch is on IssuePurchaseToken and Purchase are FAILED_PRECONDITION with
+    KILL_SWITCH, for everybody.
 
     A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
     `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
@@ -96,7 +106,12 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
     `authorization: Bearer <JWT>`; the buyer is the token's subject.
 
-    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>.
+    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>. A
+    failure that passes has RetryInfo, and the same as metadata (as JSON: header) `retry-after`, in
+    whole seconds, rounded up.
+
+    While the kill switch is on IssuePurchaseToken and Purchase are FAILED_PRECONDITION with
+    KILL_SWITCH, for everybody.
 
     A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
     `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells

@@ -568,6 +568,129 @@ class RebuildSaleResponse(_message.Message):
 Global___RebuildSaleResponse: _TypeAlias = RebuildSaleResponse  # noqa: Y015
 
 @_typing.final
+class KillSwitch(_message.Message):
+    """Whether anything is sold at all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ON_FIELD_NUMBER: _builtins.int
+    THROWN_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    on: _builtins.bool
+    """True refuses all purchases and purchase tokens."""
+    reason: _builtins.str
+    """Why, in the words of whoever threw it; empty while it is off."""
+    @_builtins.property
+    def thrown_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was thrown; unset while it is off."""
+
+    def __init__(
+        self,
+        *,
+        on: _builtins.bool = ...,
+        thrown_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["thrown_time", b"thrown_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "reason", b"reason", "thrown_time", b"thrown_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KillSwitch: _TypeAlias = KillSwitch  # noqa: Y015
+
+@_typing.final
+class SetKillSwitchRequest(_message.Message):
+    """How the kill switch shall stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ON_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    on: _builtins.bool
+    """True throws it, false lifts it."""
+    reason: _builtins.str
+    """Why, for other operators; at most 200 characters. Of one that is on already it stays."""
+    def __init__(
+        self,
+        *,
+        on: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetKillSwitchRequest: _TypeAlias = SetKillSwitchRequest  # noqa: Y015
+
+@_typing.final
+class SetKillSwitchResponse(_message.Message):
+    """The kill switch after the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KILL_SWITCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kill_switch(self) -> Global___KillSwitch:
+        """As Redis has it now."""
+
+    def __init__(
+        self,
+        *,
+        kill_switch: Global___KillSwitch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kill_switch", b"kill_switch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kill_switch", b"kill_switch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetKillSwitchResponse: _TypeAlias = SetKillSwitchResponse  # noqa: Y015
+
+@_typing.final
+class GetKillSwitchRequest(_message.Message):
+    """Asks for the kill switch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKillSwitchRequest: _TypeAlias = GetKillSwitchRequest  # noqa: Y015
+
+@_typing.final
+class GetKillSwitchResponse(_message.Message):
+    """The kill switch asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KILL_SWITCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kill_switch(self) -> Global___KillSwitch:
+        """As Redis has it at this moment."""
+
+    def __init__(
+        self,
+        *,
+        kill_switch: Global___KillSwitch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kill_switch", b"kill_switch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kill_switch", b"kill_switch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKillSwitchResponse: _TypeAlias = GetKillSwitchResponse  # noqa: Y015
+
+@_typing.final
 class WatchSalesRequest(_message.Message):
     """What to watch: everything."""
 
@@ -593,6 +716,7 @@ class WatchSalesResponse(_message.Message):
     SALES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     HOLDERS_FIELD_NUMBER: _builtins.int
+    KILL_SWITCH_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     """True on the first message of a stream: it has all sales, others are gone."""
     @_builtins.property
@@ -606,16 +730,23 @@ class WatchSalesResponse(_message.Message):
         and none where there are too many holders to send.
         """
 
+    @_builtins.property
+    def kill_switch(self) -> Global___KillSwitch:
+        """How the kill switch stands: in the first message of a stream, and whenever it has been set. Where
+        it is unset the switch stands as told before.
+        """
+
     def __init__(
         self,
         *,
         sales: _abc.Iterable[_sale_pb2.Sale] | None = ...,
         complete: _builtins.bool = ...,
         holders: _abc.Iterable[Global___SaleHolders] | None = ...,
+        kill_switch: Global___KillSwitch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kill_switch", b"kill_switch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "holders", b"holders", "sales", b"sales"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "holders", b"holders", "kill_switch", b"kill_switch", "sales", b"sales"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -85,6 +85,16 @@ class InventoryServiceStub:
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsResponse.FromString,
                 _registered_method=True)
+        self.SetKillSwitch = channel.unary_unary(
+                '/seckill.v1.InventoryService/SetKillSwitch',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.SetKillSwitchRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.SetKillSwitchResponse.FromString,
+                _registered_method=True)
+        self.GetKillSwitch = channel.unary_unary(
+                '/seckill.v1.InventoryService/GetKillSwitch',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.GetKillSwitchRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.GetKillSwitchResponse.FromString,
+                _registered_method=True)
         self.WatchSales = channel.unary_stream(
                 '/seckill.v1.InventoryService/WatchSales',
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.WatchSalesRequest.SerializeToString,
@@ -134,7 +144,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchReserve(self, request, context):
-        """Reserves for many buyers of one sku in one atomic step, in the order given.
+        """Reserves for many buyers of one sku in one atomic step, in the order given. FAILED_PRECONDITION
+        with KILL_SWITCH, as Reserve, while the kill switch is on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,10 +183,28 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetKillSwitch(self, request, context):
+        """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
+        purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
+        stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
+        in force, but not as safely stored as reservations are: repeat it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKillSwitch(self, request, context):
+        """The kill switch as it stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchSales(self, request, context):
-        """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
-        once a second, unless configured otherwise, there is a message, if need be an empty one: all that
-        was told still holds. While Redis cannot be read there is none.
+        """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
+        changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
+        there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
+        read there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,6 +262,16 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.RepairHolds,
                     request_deserializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsResponse.SerializeToString,
+            ),
+            'SetKillSwitch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetKillSwitch,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.SetKillSwitchRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.SetKillSwitchResponse.SerializeToString,
+            ),
+            'GetKillSwitch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKillSwitch,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.GetKillSwitchRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.GetKillSwitchResponse.SerializeToString,
             ),
             'WatchSales': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchSales,
@@ -511,6 +550,60 @@ class InventoryService:
             '/seckill.v1.InventoryService/RepairHolds',
             seckill_dot_v1_dot_inventory__pb2.RepairHoldsRequest.SerializeToString,
             seckill_dot_v1_dot_inventory__pb2.RepairHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetKillSwitch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/SetKillSwitch',
+            seckill_dot_v1_dot_inventory__pb2.SetKillSwitchRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.SetKillSwitchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKillSwitch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/GetKillSwitch',
+            seckill_dot_v1_dot_inventory__pb2.GetKillSwitchRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.GetKillSwitchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,7 +48,9 @@ class InventoryServiceStub:
     Reserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]
     """Reserves for one buyer: a batch of one."""
     BatchReserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BatchReserveRequest, _inventory_pb2.BatchReserveResponse]
-    """Reserves for many buyers of one sku in one atomic step, in the order given."""
+    """Reserves for many buyers of one sku in one atomic step, in the order given. FAILED_PRECONDITION
+    with KILL_SWITCH, as Reserve, while the kill switch is on.
+    """
     Release: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]
     """Gives the units of cancelled or rejected orders back. Repeating it changes nothing."""
     RebuildSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.RebuildSaleRequest, _inventory_pb2.RebuildSaleResponse]
@@ -64,10 +66,19 @@ class InventoryServiceStub:
     """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
     UNAVAILABLE where another repair came after the ListHolds that it is based on.
     """
+    SetKillSwitch: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.SetKillSwitchRequest, _inventory_pb2.SetKillSwitchResponse]
+    """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
+    purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
+    stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
+    in force, but not as safely stored as reservations are: repeat it.
+    """
+    GetKillSwitch: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetKillSwitchRequest, _inventory_pb2.GetKillSwitchResponse]
+    """The kill switch as it stands."""
     WatchSales: _grpc.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]
-    """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
-    once a second, unless configured otherwise, there is a message, if need be an empty one: all that
-    was told still holds. While Redis cannot be read there is none.
+    """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
+    changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
+    there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
+    read there is none.
     """
 
 @_typing.type_check_only
@@ -90,7 +101,9 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Reserve: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]  # type: ignore[assignment]
     """Reserves for one buyer: a batch of one."""
     BatchReserve: _aio.UnaryUnaryMultiCallable[_inventory_pb2.BatchReserveRequest, _inventory_pb2.BatchReserveResponse]  # type: ignore[assignment]
-    """Reserves for many buyers of one sku in one atomic step, in the order given."""
+    """Reserves for many buyers of one sku in one atomic step, in the order given. FAILED_PRECONDITION
+    with KILL_SWITCH, as Reserve, while the kill switch is on.
+    """
     Release: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives the units of cancelled or rejected orders back. Repeating it changes nothing."""
     RebuildSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.RebuildSaleRequest, _inventory_pb2.RebuildSaleResponse]  # type: ignore[assignment]
@@ -106,10 +119,19 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
     UNAVAILABLE where another repair came after the ListHolds that it is based on.
     """
+    SetKillSwitch: _aio.UnaryUnaryMultiCallable[_inventory_pb2.SetKillSwitchRequest, _inventory_pb2.SetKillSwitchResponse]  # type: ignore[assignment]
+    """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
+    purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
+    stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
+    in force, but not as safely stored as reservations are: repeat it.
+    """
+    GetKillSwitch: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetKillSwitchRequest, _inventory_pb2.GetKillSwitchResponse]  # type: ignore[assignment]
+    """The kill switch as it stands."""
     WatchSales: _aio.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]  # type: ignore[assignment]
-    """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
-    once a second, unless configured otherwise, there is a message, if need be an empty one: all that
-    was told still holds. While Redis cannot be read there is none.
+    """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
+    changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
+    there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
+    read there is none.
     """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -165,7 +187,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.BatchReserveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.BatchReserveResponse, _abc.Awaitable[_inventory_pb2.BatchReserveResponse]]:
-        """Reserves for many buyers of one sku in one atomic step, in the order given."""
+        """Reserves for many buyers of one sku in one atomic step, in the order given. FAILED_PRECONDITION
+        with KILL_SWITCH, as Reserve, while the kill switch is on.
+        """
 
     @_abc_1.abstractmethod
     def Release(
@@ -207,14 +231,35 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SetKillSwitch(
+        self,
+        request: _inventory_pb2.SetKillSwitchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.SetKillSwitchResponse, _abc.Awaitable[_inventory_pb2.SetKillSwitchResponse]]:
+        """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
+        purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
+        stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
+        in force, but not as safely stored as reservations are: repeat it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetKillSwitch(
+        self,
+        request: _inventory_pb2.GetKillSwitchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.GetKillSwitchResponse, _abc.Awaitable[_inventory_pb2.GetKillSwitchResponse]]:
+        """The kill switch as it stands."""
+
+    @_abc_1.abstractmethod
     def WatchSales(
         self,
         request: _inventory_pb2.WatchSalesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inventory_pb2.WatchSalesResponse], _abc.AsyncIterator[_inventory_pb2.WatchSalesResponse]]:
-        """All sales at once, then each sale whenever its state, window or sold-out flag changes. At least
-        once a second, unless configured otherwise, there is a message, if need be an empty one: all that
-        was told still holds. While Redis cannot be read there is none.
+        """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
+        changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
+        there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
+        read there is none.
         """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -41,7 +41,8 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
         self.open.set()
         self.failure: grpc.StatusCode | None = None
         self._numbers = itertools.count(1)
-        self._watchers: set[asyncio.Queue[sale_pb2.Sale]] = set()
+        self._switch = inventory_pb2.KillSwitch()
+        self._watchers: set[asyncio.Queue[sale_pb2.Sale | inventory_pb2.KillSwitch]] = set()
 
     def put(self, terms: sale_pb2.SaleTerms, *, announce: bool = True) -> str:
         """Open a sale; returns its sku."""
@@ -61,6 +62,12 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
         """Tell the watchers how the sale stands."""
         for watcher in self._watchers:
             watcher.put_nowait(self.sales[sku])
+
+    def set_kill_switch(self, *, on: bool) -> None:
+        """Throw or lift it, and tell the watchers; reservations are made all the same."""
+        self._switch = inventory_pb2.KillSwitch(on=on)
+        for watcher in self._watchers:
+            watcher.put_nowait(self._switch)
 
     def _reserve(self, sku: str, item: inventory_pb2.ReserveItem) -> inventory_pb2.ReserveResult:
         sale, holds = self.sales[sku], self.holds[sku]
@@ -114,12 +121,17 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
     async def WatchSales(
         self, _request: inventory_pb2.WatchSalesRequest, _context: Context
     ) -> AsyncIterator[inventory_pb2.WatchSalesResponse]:
-        changes: asyncio.Queue[sale_pb2.Sale] = asyncio.Queue()
+        changes: asyncio.Queue[sale_pb2.Sale | inventory_pb2.KillSwitch] = asyncio.Queue()
         self._watchers.add(changes)
         try:
-            yield inventory_pb2.WatchSalesResponse(sales=self.sales.values(), complete=True)
+            yield inventory_pb2.WatchSalesResponse(
+                sales=self.sales.values(), complete=True, kill_switch=self._switch
+            )
             while True:
                 sale = await changes.get()
+                if isinstance(sale, inventory_pb2.KillSwitch):
+                    yield inventory_pb2.WatchSalesResponse(kill_switch=sale)
+                    continue
                 message = inventory_pb2.WatchSalesResponse(sales=[sale])
                 if not sells(sale, now_s=time.time()):
                     sku = sale.terms.sku

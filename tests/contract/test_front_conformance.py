@@ -5,7 +5,6 @@ The gateway is wired as in production; the stages behind it are small ones in me
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -27,19 +26,6 @@ RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 SOLD_OUT = inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT
 ALREADY_PURCHASED = inventory_pb2.PURCHASE_OUTCOME_ALREADY_PURCHASED
 ORDER_NO = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-
-
-@pytest.fixture(params=["native", "grpcio"])
-def front(request: pytest.FixtureRequest) -> str:
-    """Which front serves."""
-    return str(request.param)
-
-
-@pytest.fixture
-async def edge(front: str, tmp_path: Path) -> AsyncIterator[Edge]:
-    """A gateway with default limits."""
-    async with AsyncExitStack() as stack:
-        yield await open_edge(stack, tmp_path, front)
 
 
 async def test_a_press_reserves_and_a_replay_gets_the_same_answer_after_sold_out(

@@ -1,27 +1,16 @@
 """Callers who name their sku in metadata are refused by a status, on either front."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
-
 import grpc
 import pytest
 
 from seckill.errors import reason_of
 from seckill.v1 import gateway_pb2, inventory_pb2, sale_pb2
-from tests.contract.front_edge import CALL_S, Edge, failure, open_edge
+from tests.contract.front_edge import CALL_S, Edge, failure
 from tests.factories import new_id, sale_terms
 from tests.waiting import eventually
 
 SOLD_OUT = inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT
 LIMIT_EXCEEDED = inventory_pb2.PURCHASE_OUTCOME_LIMIT_EXCEEDED
-
-
-@pytest.fixture(params=["native", "grpcio"])
-async def edge(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Edge]:
-    """A gateway with default limits, behind either front."""
-    async with AsyncExitStack() as stack:
-        yield await open_edge(stack, tmp_path, str(request.param))
 
 
 async def named(edge: Edge, sku: str, user: str) -> gateway_pb2.PurchaseResponse:

@@ -45,6 +45,17 @@ async def test_a_sale_is_created_listed_paused_and_reopened(mesh: Mesh) -> None:
     assert "open" in seckill(mesh, "sale", "reopen", sku)
 
 
+async def test_the_kill_switch_is_thrown_shown_and_lifted(mesh: Mesh) -> None:
+    """With since when, and why."""
+    try:
+        assert "wrong price" in seckill(mesh, "kill-switch", "on", "--reason", "wrong price")
+        shown = seckill(mesh, "kill-switch", "show")
+        assert "is on since" in shown
+        assert "wrong price" in shown
+    finally:
+        assert "is off" in seckill(mesh, "kill-switch", "off")
+
+
 async def test_orders_are_shown_paid_and_cancelled(mesh: Mesh, gateway: Gateway) -> None:
     """As an operator, without the buyer's identity."""
     sku = new_id("cli")

@@ -19,7 +19,16 @@ async def running_edge(
     upstream: Upstream, directory: Path, settings: Mapping[str, str]
 ) -> AsyncIterator[Edge]:
     """Envoy in front of it, without an inventory to watch."""
-    mesh_settings = {"SECKILL_GATEWAY_TARGET": upstream.target, "SECKILL_PROFILE": "development"}
+    async with edge_before(upstream.target, directory, settings) as running:
+        yield running
+
+
+@asynccontextmanager
+async def edge_before(
+    target: str, directory: Path, settings: Mapping[str, str]
+) -> AsyncIterator[Edge]:
+    """Envoy in front of a gateway that this loop serves, without an inventory to watch."""
+    mesh_settings = {"SECKILL_GATEWAY_TARGET": target, "SECKILL_PROFILE": "development"}
     running = Edge(mesh_settings, directory=directory, settings=settings)
     # In a thread: Envoy asks for the upstream's health, which this loop answers.
     await asyncio.to_thread(running.__enter__)

@@ -56,6 +56,15 @@ async def bought(edge: Edge, mesh: Mesh, sku: str) -> Answer:
     )
 
 
+async def until_inventory_is_found(edge: Edge) -> None:
+    """Returns once inventory answers the gateway: after a restart that takes a moment."""
+
+    async def ask() -> int:
+        return (await edge.call("GET", "/v1/sales?page_size=1")).status
+
+    await eventually(ask, lambda status: status == 200)
+
+
 async def press_by_grpc(address: grpc.aio.Channel, mesh: Mesh, sku: str) -> grpc.aio.AioRpcError:
     """The same in gRPC with the sku in metadata; it is refused, and by whom does not matter."""
     stub = gateway_pb2_grpc.GatewayServiceStub(address)

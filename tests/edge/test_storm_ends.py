@@ -1,25 +1,20 @@
 """No refusal of Envoy's outlives who stands behind it."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
-from seckill.errors import reason_of
-from seckill.v1 import gateway_pb2, gateway_pb2_grpc
-from tests.e2e.actions import CALL_S, open_sale
 from tests.edge.kit import AGENT, ENVOY, Edge
 from tests.edge.late import (
     SOLD_OUT,
     press,
     sell_out,
+    until_inventory_is_found,
     until_the_gateway_is_asked,
     without_the_gateway,
 )
-from tests.factories import sale_terms
 from tests.mesh import Mesh
 
 
@@ -85,6 +80,8 @@ async def test_without_inventory_nothing_is_refused_and_without_a_gateway_it_sti
     await until_the_gateway_is_asked(own, lambda: press(own, mesh, sale.sku))
     await asyncio.to_thread(mesh.restart, "inventory")
     await without_the_gateway(own, lambda: press(own, mesh, sale.sku))
+    # Before the next test sells anything.
+    await until_inventory_is_found(own)
 
 
 async def test_an_inventory_that_stands_still_is_not_believed_for_long(
@@ -99,26 +96,4 @@ async def test_an_inventory_that_stands_still_is_not_believed_for_long(
     finally:
         mesh.thaw("inventory")
     await without_the_gateway(own, lambda: press(own, mesh, sale.sku))
-
-
-async def test_the_kill_switch_is_answered_by_envoy_and_ends_with_its_agent(
-    mesh: Mesh, tmp_path: Path
-) -> None:
-    """Purchases and tokens of every sale, in every form; looking at sales goes on."""
-    sku = await open_sale(mesh, sale_terms())
-    settings = {"SECKILL_GATEWAY_KILL_SWITCH": "true"}
-    with Edge(mesh.settings, directory=tmp_path, settings=settings) as halted:
-        refused = await without_the_gateway(halted, lambda: press(halted, mesh, sku))
-        assert (refused.status, refused.reason) == (400, "KILL_SWITCH")
-        token = await halted.call("POST", f"/v1/sales/{sku}:issuePurchaseToken", {})
-        assert token.reason == "KILL_SWITCH"
-        async with halted.channel() as public:
-            stub = gateway_pb2_grpc.GatewayServiceStub(public)
-            with pytest.raises(grpc.aio.AioRpcError) as error:
-                await stub.Purchase(gateway_pb2.PurchaseRequest(), timeout=CALL_S)
-        assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert reason_of(error.value) == "KILL_SWITCH"
-        assert json.loads(refused.body)["code"] == error.value.code().value[0]
-        assert (await halted.call("GET", f"/v1/sales/{sku}")).status == 200
-        halted.kill(AGENT)
-        await until_the_gateway_is_asked(halted, lambda: press(halted, mesh, sku))
+    await until_inventory_is_found(own)

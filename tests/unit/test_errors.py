@@ -56,6 +56,24 @@ def test_every_reason_is_used() -> None:
     assert raised == set(errors_pb2.ErrorReason.values()) - {0}
 
 
+@pytest.mark.parametrize(("delay_s", "header"), [(0.25, "1"), (1.0, "1"), (5.2, "6")])
+def test_when_to_come_back_is_told_twice_and_passed_on(delay_s: float, header: str) -> None:
+    """RetryInfo to the millisecond, `retry-after` in whole seconds; another stage keeps both."""
+    told = errors.trailing_metadata(errors.RateLimited("user", retry_after_s=delay_s))
+    assert dict(told)["retry-after"] == header
+    received = grpc.aio.AioRpcError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(*told)
+    )
+    passed_on = errors.from_rpc_error(received, stage="inventory")
+    assert errors.trailing_metadata(passed_on) == told
+
+
+def test_who_need_not_come_back_is_not_asked_to() -> None:
+    """Details alone."""
+    told = errors.trailing_metadata(errors.SaleNotFound())
+    assert [key for key, _ in told] == [errors.DETAILS_KEY]
+
+
 def test_broken_fields_and_empty_buckets_are_named() -> None:
     """BadRequest lists fields, QuotaFailure the bucket."""
     status = status_pb2.Status.FromString(

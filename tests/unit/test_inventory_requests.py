@@ -60,6 +60,14 @@ def test_largest_valid_items_pass() -> None:
     requests.check_batch(inventory_pb2.BatchReserveRequest(sku="sku", items=items))
 
 
+def test_why_the_kill_switch_is_thrown_is_said_in_short() -> None:
+    """200 characters, or nothing."""
+    for reason in ("", "x" * 200):
+        requests.check_kill_switch(inventory_pb2.SetKillSwitchRequest(on=True, reason=reason))
+    with pytest.raises(InvalidField, match="reason"):
+        requests.check_kill_switch(inventory_pb2.SetKillSwitchRequest(reason="x" * 201))
+
+
 def test_unset_terms_get_their_defaults() -> None:
     """One unit a purchase, from now on, 15 minutes to pay; the request itself is not changed."""
     terms = sale_pb2.SaleTerms(

@@ -1,0 +1,100 @@
+"""grpcurl and ghz, as `make tools` builds them, against either front."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.contract.front_edge import Edge, open_edge
+from tests.factories import sale_terms
+from tools.install import BIN
+
+SERVICE = "seckill.v1.GatewayService"
+TOOL_S = 60.0
+# What grpcurl adds to the code of a status to make its exit status.
+GRPCURL_EXIT = 64
+CALLS = 1_000
+
+
+def tool(name: str) -> Path:
+    """Where it is; skips the test where nobody has built it."""
+    path = BIN / name
+    if not path.exists():
+        pytest.skip(f"{name} is not built: run `make tools`, which needs Go")
+    return path
+
+
+async def run(path: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run a tool; returns its exit status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        path, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(TOOL_S):
+        out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def grpcurl(edge: Edge, method: str, request: object, *options: str) -> tuple[int, str, str]:
+    """Call a method in plaintext; the contract comes by reflection."""
+    return await run(
+        tool("grpcurl"),
+        "-plaintext",
+        *options,
+        "-d",
+        json.dumps(request),
+        f"127.0.0.1:{edge.gateway.port}",
+        f"{SERVICE}/{method}",
+    )
+
+
+async def ghz(edge: Edge, method: str, request: object, *options: str) -> Any:
+    """Many calls of a method over ten connections; returns the report."""
+    status, out, err = await run(
+        tool("ghz"),
+        *("--insecure", "--call", f"{SERVICE}.{method}", "--data", json.dumps(request)),
+        *("--total", str(CALLS), "--concurrency", "50", "--connections", "10"),
+        *("--timeout", "60s", "--format", "json", *options),
+        f"127.0.0.1:{edge.gateway.port}",
+    )
+    assert status == 0, err
+    return json.loads(out)
+
+
+async def test_grpcurl_buys_and_is_told_what_is_wrong(edge: Edge) -> None:
+    """Token and press in JSON; a refusal by its code, with its details."""
+    sku = edge.stages.inventory.put(sale_terms())
+    identity = ("-H", f"authorization: {edge.identity('buyer')[0][1]}")
+    status, out, err = await grpcurl(edge, "IssuePurchaseToken", {"sku": sku}, *identity)
+    assert status == 0, err
+    # Python's descriptors, which reflection shows, have no names for JSON.
+    token = json.loads(out)["purchase_token"]
+    press = {"sku": sku, "request_id": "press-1", "purchase_token": token}
+    status, out, err = await grpcurl(edge, "Purchase", press, *identity)
+    assert status == 0, err
+    assert json.loads(out)["outcome"] == "PURCHASE_OUTCOME_RESERVED"
+    status, _, err = await grpcurl(edge, "Purchase", press)
+    assert status == GRPCURL_EXIT + grpc.StatusCode.UNAUTHENTICATED.value[0]
+    assert "IDENTITY_MISSING" in err
+
+
+async def test_ghz_counts_answers_and_refusals_by_their_codes(front: str, tmp_path: Path) -> None:
+    """A thousand looks and a thousand presses are OK; without an identity none is."""
+    async with AsyncExitStack() as stack:
+        edge = await open_edge(stack, tmp_path, front, gateway_rate_user=0)
+        inventory = edge.stages.inventory
+        sku = inventory.put(sale_terms(units=1))
+        report = await ghz(edge, "GetSale", {"sku": sku})
+        assert report["statusCodeDistribution"] == {"OK": CALLS}
+        press = {"sku": sku, "request_id": "{{.RequestNumber}}"}
+        refused = await ghz(edge, "Purchase", press)
+        assert refused["statusCodeDistribution"] == {"Unauthenticated": CALLS}
+        identity = json.dumps(dict(edge.identity("buyer")))
+        press["purchase_token"] = await edge.token(sku, "buyer")
+        report = await ghz(edge, "Purchase", press, "--metadata", identity)
+        assert report["statusCodeDistribution"] == {"OK": CALLS}
+        assert inventory.holds[sku].keys() == {"buyer"}
+        assert inventory.sales[sku].remaining_units == 0

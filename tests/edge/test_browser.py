@@ -1,0 +1,127 @@
+"""A real browser buys with `fetch`, in the README's own words."""
+
+import asyncio
+import functools
+import http.server
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deploy.local.mesh import REPOSITORY_ROOT
+from deploy.local.ports import LOOPBACK
+from tests.e2e.actions import open_sale
+from tests.edge.kit import Edge
+from tests.factories import new_id, sale_terms
+from tests.mesh import Mesh
+
+BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chrome")
+BROWSER_S = 90.0
+PAGE = """<!doctype html>
+<p>waiting</p>
+<script type="module">
+const [edge, sku, jwt] = location.hash.slice(1).split(",");
+const issued = await fetch(`${{edge}}/v1/sales/${{sku}}:issuePurchaseToken`, {{
+  method: "POST",
+  headers: {{ authorization: `Bearer ${{jwt}}`, "content-type": "application/json" }},
+  body: "{{}}",
+}});
+const token = (await issued.json()).purchaseToken;
+{snippet}
+document.querySelector("p").textContent = `${{outcome}} ${{orderNo}}`;
+</script>
+"""
+
+
+def page() -> str:
+    """A page that does what the README says, with its sale and its edge told by the address."""
+    readme = (REPOSITORY_ROOT / "README.md").read_text()
+    (snippet,) = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
+    told = snippet.replace('"/v1/sales/phone:purchase"', "`${edge}/v1/sales/${sku}:purchase`")
+    assert told != snippet
+    return PAGE.format(snippet=told)
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    """A Chromium without a window."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser on PATH; looked for {', '.join(BROWSERS)}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page."""
+    folder: Path = tmp_path_factory.mktemp("web")
+    (folder / "index.html").write_text(page())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(mesh: Mesh, web: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge that serves the page too."""
+    settings = {"SECKILL_EDGE_WEB_DIRECTORY": str(web)}
+    with Edge(
+        mesh.settings, directory=tmp_path_factory.mktemp("shop"), settings=settings
+    ) as running:
+        yield running
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def other_origin(folder: Path) -> Iterator[str]:
+    """A server of static files that is not the edge."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer((LOOPBACK, 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://{LOOPBACK}:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+async def shown(browser: str, url: str, profile: Path) -> str:
+    """What the page looks like in the end."""
+    process = await asyncio.create_subprocess_exec(
+        browser,
+        *("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"),
+        # Its clock stands still while it waits for the network.
+        *("--virtual-time-budget=30000", "--dump-dom", url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(BROWSER_S):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    (text,) = re.findall(r"<p>(.*?)</p>", out.decode())
+    return str(text)
+
+
+@pytest.mark.parametrize("origin", ["the edge", "another"])
+async def test_fetch_buys_a_unit(
+    shop: Edge, mesh: Mesh, web: Path, browser: str, tmp_path: Path, origin: str
+) -> None:
+    """From a page of the edge's own, and from another origin's, after its preflight."""
+    sku, user = await open_sale(mesh, sale_terms(units=1)), new_id("buyer")
+    edge = f"http://{shop.address}"
+    told = f"#{edge},{sku},{mesh.issuer.token(user)}"
+    with other_origin(web) as elsewhere:
+        where = edge if origin == "the edge" else elsewhere
+        text = await shown(browser, f"{where}/{told}", tmp_path)
+    outcome, order_no = text.split()
+    assert outcome == "PURCHASE_OUTCOME_RESERVED"
+    assert len(order_no) == 26
