@@ -11,6 +11,8 @@ from deploy.edge.tls import transport_socket
 from deploy.edge.typed import Json, address_of, extension, seconds
 
 ROUTES_FILE = "routes.json"
+COMPRESSOR = "envoy.filters.http.compressor"
+GRPC_WEB = "envoy.filters.http.grpc_web"
 CONNECTION_BUFFER_BYTES = 65_536
 COMPRESSED = ["application/json", "text/html", "text/css", "text/javascript", "image/svg+xml"]
 COMPRESSED_BYTES_MIN = 1_024
@@ -119,9 +121,7 @@ def _http_filters(settings: EdgeSettings) -> list[Json]:
     return [
         *cors_filter(settings),
         _compressor(),
-        extension(
-            "envoy.filters.http.grpc_web", "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
-        ),
+        extension(GRPC_WEB, "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"),
         *rate_limits(settings),
         body_limit(settings),
         transcoding.transcoder(),
@@ -135,7 +135,7 @@ def _http_filters(settings: EdgeSettings) -> list[Json]:
 
 def _compressor() -> Json:
     return extension(
-        "envoy.filters.http.compressor",
+        COMPRESSOR,
         "envoy.extensions.filters.http.compressor.v3.Compressor",
         response_direction_config={
             "common_config": {

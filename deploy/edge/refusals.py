@@ -11,11 +11,11 @@ from operator import attrgetter, itemgetter
 
 from google.protobuf import json_format
 
-from deploy.edge import transcoding
-from deploy.edge.cors import cors_policy
-from deploy.edge.errors import overwritten, status_headers
+from deploy.edge import cors, transcoding
+from deploy.edge.errors import GRPC, overwritten, status_headers
 from deploy.edge.holders import holders_patterns
 from deploy.edge.limits import BUFFER
+from deploy.edge.listener import COMPRESSOR, GRPC_WEB
 from deploy.edge.routes import (
     NAME,
     base_routes,
@@ -126,7 +126,7 @@ def route_configuration(settings: EdgeSettings, wanted: Wanted, lease: str) -> J
         wanted: what they are made of.
         lease: runtime key without which nothing is refused.
     """
-    host: Json = {"name": NAME, "domains": ["*"], **cors_policy(settings)}
+    host: Json = {"name": NAME, "domains": ["*"], **cors.cors_policy(settings)}
     if wanted.halted:
         host["routes"] = [*_halted(lease), *base_routes(settings, wanted.files)]
     elif wanted.sales:
@@ -165,7 +165,7 @@ def _tree(settings: EdgeSettings, wanted: Wanted, lease: str) -> Json:
         for refusal in wanted.sales
     }
     by_sku = {
-        refusal.sku: _routes([_refuse_grpc(refusal, lease), passed_on]) for refusal in wanted.sales
+        refusal.sku: _routes([*_refuse_grpc(refusal, lease), passed_on]) for refusal in wanted.sales
     }
     by_path[PURCHASE] = {"matcher": _lookup(SKU_METADATA, by_sku, otherwise=_routes([passed_on]))}
     return _lookup(":path", by_path, otherwise=_routes(base_routes(settings, wanted.files)))
@@ -203,15 +203,26 @@ def _match(refusal: Refusal, lease: str, *headers: Json) -> Json:
     return {**match, "headers": [*headers, *others]}
 
 
-def _refuse_grpc(refusal: Refusal, lease: str) -> Json:
-    error = REFUSALS[refusal.outcome]()
-    return _unbuffered(
-        {
-            "match": _match(refusal, lease, content_is_grpc()),
-            "direct_response": {"status": 200},
-            "response_headers_to_add": status_headers(error),
-        }
-    )
+def _refuse_grpc(refusal: Refusal, lease: str) -> list[Json]:
+    """Two routes: gRPC itself, past all filters but the rate limit, for the crowd; then gRPC-Web."""
+    exactly: Json = {"name": "content-type", "string_match": {"exact": GRPC}}
+    return [
+        _refuse_by_status(
+            refusal, _match(refusal, lease, exactly), COMPRESSOR, GRPC_WEB, cors.NAME
+        ),
+        _refuse_by_status(refusal, _match(refusal, lease, content_is_grpc())),
+    ]
+
+
+def _refuse_by_status(refusal: Refusal, match: Json, *unused: str) -> Json:
+    """A route; `unused`: filters that its answers have no need of."""
+    return {
+        "match": match,
+        "direct_response": {"status": 200},
+        "response_headers_to_add": status_headers(REFUSALS[refusal.outcome]()),
+        # Answered before the body is read: HTTP/2 has no need of it.
+        **switched_off(transcoding.NAME, BUFFER, *unused),
+    }
 
 
 def _refuse_json(refusal: Refusal, lease: str) -> Json:
@@ -225,11 +236,7 @@ def _refuse_json(refusal: Refusal, lease: str) -> Json:
         "match": _match(refusal, lease, {"name": ":method", "string_match": {"exact": "POST"}}),
         "direct_response": {"status": 200, "body": {"inline_string": body}},
         "response_headers_to_add": [overwritten("content-type", "application/json")],
-        # The body is read (the buffer stays), so that the connection can be used again.
-        **switched_off(transcoding.NAME),
+        # The body is read (the buffer stays), so that the connection can be used again. The answer
+        # is too short to be compressed.
+        **switched_off(transcoding.NAME, COMPRESSOR, GRPC_WEB),
     }
-
-
-def _unbuffered(route: Json) -> Json:
-    """Answered before the body is read: HTTP/2 has no need of it."""
-    return {**route, **switched_off(transcoding.NAME, BUFFER)}
