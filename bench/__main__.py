@@ -68,10 +68,11 @@ def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
     say("starting")
     with World(sizes, directory=directory) as world:
-        with_curve = not given.keys and not given.quick
-        findings = Run(world, ratios, say=say).measure(with_curve=with_curve)
+        findings = Run(world, ratios, say=say).measure(further=not given.keys)
         facts |= {
             "versions": report.versions(world.versions, go=find_go()),
+            "notes": world.notes,
+            "cpu_s": {name: round(used, 1) for name, used in world.used_cpu_s().items()},
             "memory_mib": {name: round(mib, 1) for name, mib in world.memory_mib().items()},
             "bytes_each": {name: round(size) for name, size in world.bytes_each.items()},
             "startup_s": {name: round(took, 2) for name, took in world.startup_s.items()},

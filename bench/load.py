@@ -30,27 +30,38 @@ class Load:
     """The generator's process; a context manager that ends it."""
 
     def __init__(self, binary: Path, *, cores: Collection[int]) -> None:
-        with children_on(cores):
-            self._process = subprocess.Popen(
-                [str(binary)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                bufsize=1,
-                env={"GOMAXPROCS": str(len(cores))},
-            )
-        self.pid = self._process.pid
+        self._binary = binary
+        self._cores = cores
+        self._process = self._start()
         self.buyers = 0
 
     def __enter__(self) -> Self:
         return self
+
+    def _start(self) -> "subprocess.Popen[str]":
+        with children_on(self._cores):
+            return subprocess.Popen(
+                [str(self._binary)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
+                env={"GOMAXPROCS": str(len(self._cores))},
+            )
+
+    def revive(self) -> None:
+        """Start it anew if it has ended; its buyers are gone then."""
+        if self._process.poll() is not None:
+            self._process = self._start()
+            self.buyers = 0
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
     def mint(self, count: int, issuer: DevIssuer) -> None:
-        """Make identities until there are `count` buyers."""
+        """Make identities until there are `count` buyers; after a failure, all of them again."""
+        self.revive()
         if count > self.buyers:
             self._command(
                 {
@@ -73,16 +84,19 @@ class Load:
         clocks: Clocks = no_clocks,
         connections: int = CONNECTIONS,
         in_flight: int = IN_FLIGHT,
+        timeout_s: float = CALL_TIMEOUT_S,
         **more: Any,
     ) -> Sample:
         """Send calls and wait for all answers.
 
         Args:
-            call: echo, issue, purchase or poll.
+            call: echo, issue, purchase or poll; visible or paid: purchases followed that far.
             target: host:port.
             clocks: seconds of CPU by process, read right before and right after.
             connections, in_flight: connections, and calls under way on each.
-            more: sku, first, buyers, block, presses, total, seconds, rate: see load/main.go.
+            timeout_s: for each call.
+            more: sku, first, buyers, block, presses, total, seconds, rate, transport, …: see
+                load/main.go.
 
         Raises:
             Unfit: the generator could not go on; the message is its own.
@@ -93,7 +107,7 @@ class Load:
             "target": target,
             "connections": connections,
             "in_flight": in_flight,
-            "timeout_s": CALL_TIMEOUT_S,
+            "timeout_s": timeout_s,
             **more,
         }
         return self._command(command, clocks)
@@ -128,4 +142,5 @@ class Load:
             statuses=answer["statuses"] or {},
             outcomes=answer["outcomes"] or {},
             latency_ms=answer["latency_ms"] or {},
+            reconnects=answer["reconnects"],
         )

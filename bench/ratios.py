@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from bench.sample import Reading, Sample, median
 
-NEEDS_ENVOY = "needs Envoy in front of the gateway, which is not part of the mesh yet"
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -26,6 +24,7 @@ class Ratio:
     """A key of the table.
 
     Attributes:
+        denominator: None where the numerator alone is what counts.
         aim: what it should reach; at least, unless `at_most`.
         what: what is compared, for the table.
     """
@@ -33,7 +32,7 @@ class Ratio:
     key: str
     aim: float
     numerator: Figure
-    denominator: Figure
+    denominator: Figure | None
     what: str
     at_most: bool = False
 
@@ -41,13 +40,23 @@ class Ratio:
         """Whether the aim is reached."""
         return value <= self.aim if self.at_most else value >= self.aim
 
+    @property
+    def sides(self) -> tuple[Figure, ...]:
+        """Numerator and denominator, if there is one."""
+        return (self.numerator,) if self.denominator is None else (self.numerator, self.denominator)
+
+    def value(self, samples: Mapping[str, Sequence[Sample]]) -> float:
+        """Of the medians; KeyError where a side was not measured."""
+        below = 1.0 if self.denominator is None else self.denominator.of(samples)
+        return self.numerator.of(samples) / below
+
     def spread(self, samples: Mapping[str, Sequence[Sample]]) -> tuple[float, float]:
-        """The lowest and highest ratio of any one repetition."""
-        above, below = samples[self.numerator.sample], samples[self.denominator.sample]
-        values = [
-            self.numerator.reading(upper) / self.denominator.reading(lower)
-            for upper, lower in zip(above, below, strict=False)
-        ]
+        """The lowest and highest value of any one repetition."""
+        above = [self.numerator.reading(one) for one in samples[self.numerator.sample]]
+        below = [1.0] * len(above)
+        if self.denominator is not None:
+            below = [self.denominator.reading(one) for one in samples[self.denominator.sample]]
+        values = [upper / lower for upper, lower in zip(above, below, strict=False)]
         return min(values), max(values)
 
 
@@ -77,10 +86,28 @@ RATIOS = (
     Ratio(
         "purchase_rate_vs_echo", 6.0, _rate("purchase"), _rate("echo"), "purchase / echo, one core"
     ),
+    Ratio(
+        "purchase_json_vs_echo",
+        2.5,
+        _per_cpu_s("purchase_json"),
+        _ECHO,
+        "purchase, JSON through Envoy / echo",
+    ),
     Ratio("sold_out_vs_echo", 9.0, _per_cpu_s("sold_out"), _ECHO, "refusal / echo"),
+    Ratio("storm_vs_echo", 12.0, _per_cpu_s("storm"), _ECHO, "refusal by Envoy, gRPC / echo"),
+    Ratio(
+        "storm_json_vs_echo", 8.0, _per_cpu_s("storm_json"), _ECHO, "refusal by Envoy, JSON / echo"
+    ),
     Ratio("order_vs_echo", 1.5, _cpu_us("echo"), _cpu_us("order"), "echo / whole order"),
     Ratio(
         "accept_vs_go", 1.2, _per_cpu_s("purchase"), _per_cpu_s("rival_purchase"), "purchase / Go's"
+    ),
+    Ratio(
+        "accept_json_vs_go",
+        0.7,
+        _per_cpu_s("purchase_json"),
+        _per_cpu_s("rival_purchase_json"),
+        "purchase, JSON through Envoy / Go's net/http",
     ),
     Ratio("crowd_vs_go", 1.0, _per_cpu_s("crowd"), _per_cpu_s("rival_crowd"), "crowd / Go's"),
     Ratio("polling_vs_get", 5.0, _per_cpu_s("polling"), _ECHO, "GetOrder / echo"),
@@ -116,10 +143,21 @@ RATIOS = (
         "p99 at 50 % of capacity: purchase / echo",
         at_most=True,
     ),
-)
-MISSING = dict.fromkeys(
-    ("purchase_json_vs_echo", "storm_vs_echo", "storm_json_vs_echo", "accept_json_vs_go"),
-    NEEDS_ENVOY,
+    Ratio(
+        "overload_goodput",
+        0.8,
+        _rate("overload"),
+        _rate("overload_peak"),
+        "answered in time at five times the peak / at the peak",
+    ),
+    Ratio(
+        "overload_recovery_s",
+        10.0,
+        _seconds("recovery"),
+        None,
+        "seconds until p99 is what it was before the overload",
+        at_most=True,
+    ),
 )
 
 

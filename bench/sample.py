@@ -19,6 +19,7 @@ class Sample:
         cpu_s: seconds of CPU by process.
         statuses, outcomes: calls by gRPC status, and by what was answered.
         latency_ms: by "p50", "p95", "p99", "p99.9", "max".
+        reconnects: connections that the server has closed, where that is counted.
     """
 
     calls: int
@@ -27,6 +28,7 @@ class Sample:
     statuses: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    reconnects: int = 0
 
     @property
     def rate_per_s(self) -> float:

@@ -13,6 +13,7 @@ class Sizes:
             half as long again: a busy machine costs repetitions, not a quarter of an hour.
         seconds: of intervals that go on for a time.
         buyers: distinct buyers of one interval of purchases.
+        public_buyers: the same through Envoy, and through the rival's HTTP door.
         storm_buyers: buyers who press again and again after the sale is sold out. At the rates
             measured each stays below the ten presses a second that his bucket allows.
         crowd_buyers, crowd_attempts, crowd_units: the crowd.
@@ -20,6 +21,10 @@ class Sizes:
         alone_buyers: purchases with batches of one.
         decisions: through BatchReserve, and as single scripts.
         entries: through the relay, the producer, the consumer and the plain INSERT.
+        follow_rate_per_s: orders a second whose way to their rows, and to being paid, is timed.
+        calm_buyers: who press before and after an overload; with a unit each.
+        overload_buyers, overload_s: who press during an overload, and for how long.
+        calm_looks: intervals of a second before an overload.
         pending_few, pending_many, due: orders that wait for their payment, and those to roll back.
     """
 
@@ -27,6 +32,7 @@ class Sizes:
     repeat_until_s: float
     seconds: float
     buyers: int
+    public_buyers: int
     storm_buyers: int
     crowd_buyers: int
     crowd_attempts: int
@@ -35,6 +41,11 @@ class Sizes:
     alone_buyers: int
     decisions: int
     entries: int
+    follow_rate_per_s: float
+    calm_buyers: int
+    overload_buyers: int
+    overload_s: float
+    calm_looks: int
     pending_few: int
     pending_many: int
     due: int
@@ -42,9 +53,10 @@ class Sizes:
 
 FULL = Sizes(
     repetitions=5,
-    repeat_until_s=360.0,
+    repeat_until_s=270.0,
     seconds=3.0,
     buyers=80_000,
+    public_buyers=40_000,
     storm_buyers=10_000,
     crowd_buyers=200_000,
     crowd_attempts=500_000,
@@ -53,6 +65,11 @@ FULL = Sizes(
     alone_buyers=10_000,
     decisions=200_000,
     entries=100_000,
+    follow_rate_per_s=100.0,
+    calm_buyers=10_000,
+    overload_buyers=120_000,
+    overload_s=60.0,
+    calm_looks=5,
     pending_few=10_000,
     pending_many=1_000_000,
     due=10_000,
@@ -62,6 +79,7 @@ QUICK = Sizes(
     repeat_until_s=60.0,
     seconds=1.5,
     buyers=30_000,
+    public_buyers=15_000,
     storm_buyers=10_000,
     crowd_buyers=40_000,
     crowd_attempts=100_000,
@@ -70,6 +88,11 @@ QUICK = Sizes(
     alone_buyers=3_000,
     decisions=50_000,
     entries=30_000,
+    follow_rate_per_s=100.0,
+    calm_buyers=5_000,
+    overload_buyers=20_000,
+    overload_s=5.0,
+    calm_looks=3,
     pending_few=2_000,
     pending_many=50_000,
     due=2_000,

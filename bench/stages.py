@@ -11,11 +11,12 @@ from pathlib import Path
 from bench.cores import pin
 from deploy.local import Process, ProcessSpec, Stores
 from deploy.local.deadline import drive
-from deploy.local.mesh import STAGES, claim_ports, service_environment, service_specs
+from deploy.local.mesh import STAGES, Ports, claim_ports, service_environment, service_specs
 from seckill.dev_issuer import DevIssuer, load_or_create
 
 # The development settings, but: tokens that last for a whole run; every bucket in use, those
-# shared by all callers too large to refuse; and loopback addresses are no exception.
+# shared by all callers too large to refuse, Envoy's too; and loopback addresses are no exception.
+# What Envoy says of its callers' addresses is believed, as it is wherever Envoy is in front.
 SETTINGS: Mapping[str, str] = {
     "SECKILL_LOG_LEVEL": "warning",
     "SECKILL_GATEWAY_TOKEN_TTL_S": "7200",
@@ -24,6 +25,9 @@ SETTINGS: Mapping[str, str] = {
     "SECKILL_GATEWAY_RATE_IP": "10000000",
     "SECKILL_GATEWAY_BURST_IP": "10000000",
     "SECKILL_GATEWAY_IP_EXEMPT": "",
+    "SECKILL_GATEWAY_TRUSTED_PROXIES": "127.0.0.0/8",
+    "SECKILL_EDGE_RATE_IP": "10000000",
+    "SECKILL_EDGE_BURST_IP": "10000000",
 }
 _ANY_PORT = {
     variable: "0"
@@ -67,6 +71,17 @@ class Stages:
         self._ports = claim_ports(_ANY_PORT)
         self._started = 0
 
+    def environment(self) -> dict[str, str]:
+        """What a process beside the stages needs to find those that the others call."""
+        return self._environment(self._ports)
+
+    def _environment(self, ports: Mapping[str, Ports]) -> dict[str, str]:
+        return {
+            **{key: value for key, value in os.environ.items() if "SECKILL_" not in key},
+            **service_environment(self._stores, ports=ports, issuer=self.issuer),
+            **SETTINGS,
+        }
+
     def start(
         self,
         name: str,
@@ -88,12 +103,7 @@ class Stages:
             StackError: it does not become ready.
         """
         ports = {**self._ports} if main else {**self._ports, name: claim_ports(_ANY_PORT)[name]}
-        environment = {
-            **{key: value for key, value in os.environ.items() if "SECKILL_" not in key},
-            **service_environment(self._stores, ports=ports, issuer=self.issuer),
-            **SETTINGS,
-            **(settings or {}),
-        }
+        environment = {**self._environment(ports), **(settings or {})}
         self._started += 1
         directory = self._directory / f"{name}-{self._started}"
         specs = service_specs(environment, ports=ports, directory=directory)

@@ -15,13 +15,15 @@ import grpc
 import redis
 
 from bench.cores import LOWEST_NICE, Cores, cpu_s, pin, resident_mib
+from bench.edge import AGENT, ENVOY, Edge
 from bench.load import Clocks, Load
 from bench.sample import Sample, Unfit
 from bench.sizes import Sizes
 from bench.stages import Stage, Stages, python_module, start_program
-from deploy.local import LocalSettings, LocalStack, Process, create_topics
+from deploy.local import LocalSettings, LocalStack, Process, StackError, create_topics
 from deploy.local.mesh import DEAD_LETTER_PARTITIONS, ORDERS_PARTITIONS
 from deploy.local.ports import pick_free_port
+from inventory_svc.keys import users_key
 from order_svc.migrate import migrate
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from tools.install import BIN
@@ -30,6 +32,8 @@ SETTLE_TIMEOUT_S = 120.0
 POLL_S = 0.1
 # What a press goes through.
 PATH = ("gateway", "inventory", "redis")
+# What a press of the public goes through.
+PUBLIC_PATH = (ENVOY, AGENT, *PATH)
 # What an order goes through, from the press to its row.
 WHOLE_PATH = (*PATH, "kafka", "order", "postgres")
 CONSUMED = "seckill_reservations_consumed_total "
@@ -47,6 +51,8 @@ class World:
         self.startup_s: dict[str, float] = {}
         # Bytes of memory that one of something takes, by what it is.
         self.bytes_each: dict[str, float] = {}
+        # What a reader of a sample must know, by its name.
+        self.notes: dict[str, str] = {}
         # Calls a second of closed loops so far, of "echo" and "purchase".
         self.capacity: Mapping[str, float] = {}
         self._stack = LocalStack(LocalSettings(directory=directory / "stores"))
@@ -83,6 +89,7 @@ class World:
         self.inventory = self._start_main("inventory")
         self.rollback = self._start_main("rollback", behind=True)
         self.gateway = self._start_main("gateway")
+        self._edge = self._start_edge()
         self.echo_address = self._start_echo()
         self.rival_address = self._start_rival()
         self.load = self._exits.enter_context(Load(BIN / "bench-load", cores=self.cores.others))
@@ -108,6 +115,24 @@ class World:
         self.startup_s[name] = stage.startup_s
         return stage
 
+    def _start_edge(self) -> Edge | StackError:
+        """Without it the rest can still be measured."""
+        try:
+            edge = Edge(self.stages, directory=self.directory, cores=self.cores.servers)
+        except StackError as error:
+            return error
+        self._exits.callback(edge.stop)
+        self._pids |= edge.pids
+        self.startup_s |= edge.startup_s
+        return edge
+
+    @property
+    def edge(self) -> Edge:
+        """What the public calls. Raises Unfit where there is none."""
+        if isinstance(self._edge, StackError):
+            raise Unfit(str(self._edge))
+        return self._edge
+
     def _start_echo(self) -> str:
         address = f"127.0.0.1:{pick_free_port()}"
         self._start_server("echo", python_module("bench.baselines.echo", address), address)
@@ -115,9 +140,11 @@ class World:
 
     def _start_rival(self) -> str:
         address = f"127.0.0.1:{pick_free_port()}"
+        self.rival_http_address = f"127.0.0.1:{pick_free_port()}"
         issuer = self.stages.issuer
         command = [
             *(str(BIN / "bench-rival"), "-listen", address, "-token-ttl", "2h"),
+            *("-http", self.rival_http_address),
             *("-redis", self.redis_address, "-jwks", str(issuer.jwks_path)),
             *("-issuer", issuer.issuer, "-audience", issuer.audience),
         ]
@@ -125,7 +152,9 @@ class World:
         return address
 
     def _start_server(self, name: str, command: list[str], address: str) -> None:
+        begun_s = time.monotonic()
         process = start_program(command, name=name, directory=self.directory, address=address)
+        self.startup_s[name] = time.monotonic() - begun_s
         self._exits.callback(process.stop)
         self._pids[name] = process.pid
         pin(process.pid, self.cores.servers)
@@ -149,12 +178,18 @@ class World:
         pids |= {name: one.pid for name, one in (more or {}).items()}
         return lambda: {name: cpu_s(pid) for name, pid in pids.items()}
 
-    def memory_bytes(self) -> dict[str, float]:
-        """Bytes in use by the gateway, as the kernel sees it, and by Redis, as it says itself."""
+    def held_bytes(self) -> dict[str, float]:
+        """Memory of the gateway, as the kernel sees it, and of Redis, as it says itself; files of
+        the database.
+        """
         used: Any = self.redis.info("memory")
+        connection = self.postgres()
+        size = self.wait_for(connection.fetchval("SELECT pg_database_size(current_database())"))
+        self.wait_for(connection.close())
         return {
             "gateway": resident_mib(self._pids["gateway"]) * 2**20,
             "redis": float(used["used_memory"]),
+            "postgres": float(size),
         }
 
     def restart_rollback(self) -> None:
@@ -164,6 +199,10 @@ class World:
     def memory_mib(self) -> dict[str, float]:
         """Memory of each process."""
         return {name: resident_mib(pid) for name, pid in self._pids.items()}
+
+    def used_cpu_s(self) -> dict[str, float]:
+        """Seconds of CPU that each process has used since its start."""
+        return {name: cpu_s(pid) for name, pid in self._pids.items()}
 
     def wait_for(self, work: Any) -> Any:
         """Run a coroutine to its end."""
@@ -221,6 +260,10 @@ class World:
     def expect_orders(self, sample: Sample) -> None:
         """Tell how many reservations are on their way to the order stage."""
         self._orders_expected += sample.outcomes.get("RESERVED", 0)
+
+    def expect_held(self, sku: str) -> None:
+        """The same for all that this sale's buyers hold, whether or not they were told."""
+        self._orders_expected += self.redis.hlen(users_key(sku))
 
     def settle(self) -> None:
         """Wait until every reservation has become an order."""

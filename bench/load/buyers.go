@@ -19,13 +19,17 @@ const identityTTL = 2 * time.Hour
 
 // buyer is one user with an identity and, for the sale pressed for, a purchase token.
 type buyer struct {
-	// Carries the identity.
-	ctx context.Context
+	// Metadata `authorization`, and a context that carries it.
+	authorization string
+	ctx           context.Context
 	// PurchaseRequest without its request_id; nil before a token was issued.
 	press []byte
 	// GetOrderRequest for the order bought last; nil before.
 	poll []byte
 }
+
+// nobody calls without an identity.
+var nobody = &buyer{ctx: context.Background()}
 
 // The development issuer's one symmetric key, and its id.
 func symmetricKey(path string) ([]byte, string, error) {
@@ -67,25 +71,30 @@ func (load *generator) mint(wanted command) error {
 		if err != nil {
 			return err
 		}
+		authorization := "Bearer " + signed
 		ctx := metadata.NewOutgoingContext(
-			context.Background(), metadata.Pairs("authorization", "Bearer "+signed))
-		load.buyers = append(load.buyers, &buyer{ctx: ctx})
+			context.Background(), metadata.Pairs("authorization", authorization))
+		load.buyers = append(load.buyers, &buyer{authorization: authorization, ctx: ctx})
 	}
 	return nil
 }
 
 // The messages of gateway.proto, by hand: the generator must cost less than what it measures.
 
-func issueRequest(sku string) []byte {
+// Where a PurchaseRequest has its token.
+const pressTokenField = 3
+
+// nameRequest is a message whose first field names a sku or an order.
+func nameRequest(name string) []byte {
 	request := protowire.AppendTag(nil, 1, protowire.BytesType)
-	return protowire.AppendString(request, sku)
+	return protowire.AppendString(request, name)
 }
 
 func pressWithoutID(sku string, token string) []byte {
-	request := issueRequest(sku)
+	request := nameRequest(sku)
 	request = protowire.AppendTag(request, 2, protowire.VarintType)
 	request = protowire.AppendVarint(request, 1)
-	request = protowire.AppendTag(request, 3, protowire.BytesType)
+	request = protowire.AppendTag(request, pressTokenField, protowire.BytesType)
 	return protowire.AppendString(request, token)
 }
 

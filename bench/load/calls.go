@@ -2,27 +2,57 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
-const service = "/seckill.v1.GatewayService/"
+const (
+	service     = "/seckill.v1.GatewayService/"
+	skuMetadata = "seckill-sku"
+)
 
 // The size of a PurchaseRequest with its token, so that the echo carries as much.
 const echoBytes = 190
 
-// Names of PurchaseOutcome, by number.
+// Names of PurchaseOutcome, by number; as JSON they have this prefix.
 var outcomeNames = [...]string{
 	"UNSPECIFIED", "RESERVED", "SOLD_OUT", "ALREADY_PURCHASED", "NOT_STARTED", "ENDED", "PAUSED",
 	"LIMIT_EXCEEDED",
 }
 
+const reservedOutcome = 1
+
+const outcomePrefix = "PURCHASE_OUTCOME_"
+
+// outcomeOf is the number of an outcome's name, 0 where there is none of this name.
+func outcomeOf(name string) uint64 {
+	name = strings.TrimPrefix(name, outcomePrefix)
+	for outcome, known := range outcomeNames {
+		if known == name {
+			return uint64(outcome)
+		}
+	}
+	return 0
+}
+
+// outcomeOfStatus is the reason in the ErrorInfo of a serialized google.rpc.Status.
+func outcomeOfStatus(status []byte) uint64 {
+	_, packed := field(status, 3)
+	_, info := field(packed, 2)
+	_, reason := field(info, 1)
+	return outcomeOf(string(reason))
+}
+
 // call is one kind of call: what to send for the n-th one, and what its answer means.
 type call struct {
 	method string
-	// The context and the request; an error where this buyer cannot make the call.
-	request func(n int64) (context.Context, []byte, error)
+	// Told beside the message, as metadata `seckill-sku`; "" for not at all.
+	sku string
+	// Who makes it, and the message; an error where this buyer cannot make the call.
+	request func(n int64) (*buyer, []byte, error)
+	// Appends the message as JSON; nil where there is no such form.
+	json func(to []byte, n int64) (*buyer, []byte, error)
 	// Takes an answer; the outcome it states, or 0.
 	answered func(n int64, response []byte) uint64
 }
@@ -43,10 +73,9 @@ func buyerOf(n int64, wanted command) int {
 func (load *generator) newCall(wanted command) (call, error) {
 	if wanted.Call == "echo" {
 		payload := bytes.Repeat([]byte{'x'}, echoBytes)
-		ctx := context.Background()
 		return call{
 			method:   "/bench.Echo/Echo",
-			request:  func(int64) (context.Context, []byte, error) { return ctx, payload, nil },
+			request:  func(int64) (*buyer, []byte, error) { return nobody, payload, nil },
 			answered: noOutcome,
 		}, nil
 	}
@@ -57,8 +86,8 @@ func (load *generator) newCall(wanted command) (call, error) {
 	switch wanted.Call {
 	case "issue":
 		return load.issue(wanted, whose), nil
-	case "purchase":
-		return load.purchase(whose), nil
+	case "purchase", "visible", "paid":
+		return load.purchase(wanted, whose), nil
 	case "poll":
 		return load.poll(whose), nil
 	}
@@ -66,10 +95,10 @@ func (load *generator) newCall(wanted command) (call, error) {
 }
 
 func (load *generator) issue(wanted command, whose func(int64) *buyer) call {
-	request := issueRequest(wanted.Sku)
+	request := nameRequest(wanted.Sku)
 	return call{
 		method:  service + "IssuePurchaseToken",
-		request: func(n int64) (context.Context, []byte, error) { return whose(n).ctx, request, nil },
+		request: func(n int64) (*buyer, []byte, error) { return whose(n), request, nil },
 		answered: func(n int64, response []byte) uint64 {
 			_, token := field(response, 1)
 			whose(n).press = pressWithoutID(wanted.Sku, string(token))
@@ -78,39 +107,59 @@ func (load *generator) issue(wanted command, whose func(int64) *buyer) call {
 	}
 }
 
-func (load *generator) purchase(whose func(int64) *buyer) call {
+func (load *generator) purchase(wanted command, whose func(int64) *buyer) call {
 	// Ids of one generator never repeat: each press is an attempt of its own.
 	base := load.pressed
-	return call{
+	presser := func(n int64) (*buyer, string, error) {
+		one := whose(n)
+		if one.press == nil {
+			return nil, "", fmt.Errorf("no purchase token was issued to the buyer of call %d", n)
+		}
+		return one, "press-" + strconv.FormatInt(base+n, 36), nil
+	}
+	found := call{
 		method: service + "Purchase",
-		request: func(n int64) (context.Context, []byte, error) {
-			one := whose(n)
-			if one.press == nil {
-				return nil, nil, fmt.Errorf("no purchase token was issued to the buyer of call %d", n)
+		request: func(n int64) (*buyer, []byte, error) {
+			one, id, err := presser(n)
+			if err != nil {
+				return nil, nil, err
 			}
-			id := "press-" + strconv.FormatInt(base+n, 36)
-			return one.ctx, withRequestID(one.press, id), nil
+			return one, withRequestID(one.press, id), nil
+		},
+		json: func(to []byte, n int64) (*buyer, []byte, error) {
+			one, id, err := presser(n)
+			if err != nil {
+				return nil, nil, err
+			}
+			_, token := field(one.press, pressTokenField)
+			to = append(append(to, `{"quantity":1,"purchaseToken":"`...), token...)
+			to = append(append(to, `","requestId":"`...), id...)
+			return one, append(to, `"}`...), nil
 		},
 		answered: func(n int64, response []byte) uint64 {
 			outcome, _ := field(response, 1)
-			if outcome == 1 {
+			if outcome == reservedOutcome {
 				_, number := field(response, 2)
-				whose(n).poll = issueRequest(string(number))
+				whose(n).poll = nameRequest(string(number))
 			}
 			return outcome
 		},
 	}
+	if wanted.TellSku {
+		found.sku = wanted.Sku
+	}
+	return found
 }
 
 func (load *generator) poll(whose func(int64) *buyer) call {
 	return call{
 		method: service + "GetOrder",
-		request: func(n int64) (context.Context, []byte, error) {
+		request: func(n int64) (*buyer, []byte, error) {
 			one := whose(n)
 			if one.poll == nil {
 				return nil, nil, fmt.Errorf("the buyer of call %d has no order", n)
 			}
-			return one.ctx, one.poll, nil
+			return one, one.poll, nil
 		},
 		answered: noOutcome,
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,5 +63,34 @@ func TestFieldsOfMessages(t *testing.T) {
 	}
 	if _, text := field([]byte{0xff}, 1); text != nil {
 		t.Errorf("a malformed message has a field: %q", text)
+	}
+}
+
+// Answers over HTTP/1.1 are read to their end, so that the next one begins where it should.
+func TestAnswersOverHTTPAreReadWhole(t *testing.T) {
+	wire := "HTTP/1.1 200 OK\r\nContent-Length: 52\r\nx-other: 1\r\n\r\n" +
+		`{"outcome":"PURCHASE_OUTCOME_RESERVED","orderNo":""}` +
+		"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nConnection: close\r\n\r\n"
+	one := &httpSender{answers: bufio.NewReader(strings.NewReader(wire))}
+	status, closes, err := one.read()
+	if status != 200 || closes || err != nil {
+		t.Fatalf("%d, %v, %v", status, closes, err)
+	}
+	if outcome := outcomeOf(string(textAt(one.answer, outcomeKey))); outcome != reservedOutcome {
+		t.Errorf("outcome %d of %s", outcome, one.answer)
+	}
+	if status, closes, err = one.read(); status != 429 || !closes || err != nil {
+		t.Fatalf("%d, %v, %v", status, closes, err)
+	}
+}
+
+// A refusal by status tells its outcome in the reason of its details.
+func TestOutcomeOfAStatus(t *testing.T) {
+	text := func(number protowire.Number, content []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), content)
+	}
+	status := text(3, text(2, text(1, []byte("SOLD_OUT"))))
+	if outcome := outcomeOfStatus(status); outcomeNames[outcome] != "SOLD_OUT" {
+		t.Errorf("outcome %d", outcome)
 	}
 }

@@ -32,6 +32,12 @@ type command struct {
 	InFlight    int     `json:"in_flight"`
 	TimeoutS    float64 `json:"timeout_s"`
 	Sku         string  `json:"sku"`
+	// "grpc": grpc-go, as a service would call; "h2": gRPC too, at a third of the cost (h2.go);
+	// "http": JSON over HTTP/1.1 to Path, one call at a time on each connection.
+	Transport string `json:"transport"`
+	Path      string `json:"path"`
+	// Tell the sku as metadata too.
+	TellSku bool `json:"tell_sku"`
 	// Buyers [first, first+buyers) of those minted, in blocks whose members press in turn, each
 	// `presses` times; the next block follows.
 	First   int     `json:"first"`
@@ -43,6 +49,8 @@ type command struct {
 	Seconds float64 `json:"seconds"`
 	// Calls a second on a fixed schedule (open loop); 0 sends as fast as answers come (closed).
 	Rate float64 `json:"rate"`
+	// In an open loop: leave out what could not be sent when it was due, rather than send it late.
+	Skip bool `json:"skip"`
 
 	// redis
 	Address  string   `json:"address"`
@@ -56,12 +64,14 @@ type command struct {
 type result struct {
 	Calls   int64   `json:"calls"`
 	Seconds float64 `json:"seconds"`
-	// Calls by gRPC status, and those that were OK by the outcome of the purchase.
+	// Calls by gRPC status, and by the outcome of the purchase.
 	Statuses map[string]int64 `json:"statuses"`
 	Outcomes map[string]int64 `json:"outcomes"`
-	// Latency of calls that were answered OK, in milliseconds, by "p50", "p95", …
+	// Latency of calls that were OK or had an outcome, in milliseconds, by "p50", "p95", …
 	LatencyMs map[string]float64 `json:"latency_ms"`
-	Error     string             `json:"error,omitempty"`
+	// Connections that the server has closed (h2 alone counts them).
+	Reconnects int64  `json:"reconnects"`
+	Error      string `json:"error,omitempty"`
 }
 
 func execute(load *generator, line []byte, ended func()) (result, error) {

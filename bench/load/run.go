@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,16 +11,21 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 type connection = grpc.ClientConn
+
+// More than any command sends.
+const pressesMax = 1 << 32
 
 // generator keeps connections and buyers from command to command.
 type generator struct {
 	connections map[string][]*connection
 	buyers      []*buyer
-	// Presses made by earlier commands.
+	// The first id of a press that no earlier command can have used.
 	pressed int64
 }
 
@@ -48,12 +55,39 @@ func (load *generator) dial(target string, count int) ([]*connection, error) {
 	return found[:count], nil
 }
 
+// answer is what became of one call.
+type answer struct {
+	code    codes.Code
+	outcome uint64
+	// Latency counts from here; zero: from when the call was due.
+	since time.Time
+}
+
+// sender makes one call at a time and waits for its answer; an error ends the run.
+type sender interface {
+	send(n int64) (answer, error)
+}
+
 // tally is what one worker has seen.
 type tally struct {
 	statuses  [17]int64
 	outcomes  [len(outcomeNames)]int64
 	latencies []time.Duration
 	err       error
+}
+
+// note adds one call that was due at `due`.
+func (seen *tally) note(got answer, due time.Time) {
+	seen.statuses[got.code]++
+	if got.outcome < uint64(len(outcomeNames)) {
+		seen.outcomes[got.outcome]++
+	}
+	if !got.since.IsZero() {
+		due = got.since
+	}
+	if got.code == codes.OK || got.outcome > 0 {
+		seen.latencies = append(seen.latencies, time.Since(due))
+	}
 }
 
 // schedule gives out the numbers of calls, and when each is due.
@@ -63,6 +97,22 @@ type schedule struct {
 	begun    time.Time
 	deadline time.Time
 	interval time.Duration
+}
+
+func newSchedule(wanted command) *schedule {
+	plan := &schedule{total: wanted.Total, begun: time.Now()}
+	if wanted.Seconds > 0 {
+		plan.deadline = plan.begun.Add(time.Duration(wanted.Seconds * float64(time.Second)))
+	}
+	if wanted.Rate > 0 {
+		plan.interval = time.Duration(float64(time.Second) / wanted.Rate)
+	}
+	return plan
+}
+
+// dueAt is when the n-th call of an open loop is due.
+func (plan *schedule) dueAt(n int64) time.Time {
+	return plan.begun.Add(time.Duration(n) * plan.interval)
 }
 
 // take waits until the next call is due; its number and due time, or false at the end.
@@ -76,7 +126,7 @@ func (plan *schedule) take() (int64, time.Time, bool) {
 	if plan.interval > 0 {
 		// Latency counts from here, also where every worker is held up by slow answers: else what
 		// was not sent in time would be missing from the figures (coordinated omission).
-		due = plan.begun.Add(time.Duration(n) * plan.interval)
+		due = plan.dueAt(n)
 		if wait := due.Sub(now); wait > 0 {
 			time.Sleep(wait)
 		}
@@ -87,30 +137,91 @@ func (plan *schedule) take() (int64, time.Time, bool) {
 	return n, due, true
 }
 
-func work(plan *schedule, through *connection, what call, timeout time.Duration, seen *tally) {
+func work(plan *schedule, through sender, seen *tally) {
 	for {
 		n, due, more := plan.take()
 		if !more {
 			return
 		}
-		parent, request, err := what.request(n)
+		got, err := through.send(n)
 		if err != nil {
 			seen.err = err
 			return
 		}
-		ctx, cancel := context.WithTimeout(parent, timeout)
-		var response []byte
-		err = through.Invoke(ctx, what.method, &request, &response)
-		cancel()
-		code := status.Code(err)
-		seen.statuses[code]++
-		if code == codes.OK {
-			seen.latencies = append(seen.latencies, time.Since(due))
-			if outcome := what.answered(n, response); outcome < uint64(len(outcomeNames)) {
-				seen.outcomes[outcome]++
-			}
+		seen.note(got, due)
+	}
+}
+
+// grpcSender calls through grpc-go.
+type grpcSender struct {
+	through *connection
+	what    call
+	timeout time.Duration
+}
+
+func (one *grpcSender) invoke(who *buyer, method string, request []byte) ([]byte, error) {
+	parent := who.ctx
+	if one.what.sku != "" {
+		parent = metadata.AppendToOutgoingContext(parent, skuMetadata, one.what.sku)
+	}
+	ctx, cancel := context.WithTimeout(parent, one.timeout)
+	defer cancel()
+	var response []byte
+	err := one.through.Invoke(ctx, method, &request, &response)
+	return response, err
+}
+
+func (one *grpcSender) send(n int64) (answer, error) {
+	who, request, err := one.what.request(n)
+	if err != nil {
+		return answer{}, err
+	}
+	response, err := one.invoke(who, one.what.method, request)
+	if err != nil {
+		got := answer{code: status.Code(err)}
+		if got.code == codes.FailedPrecondition {
+			got.outcome = outcomeOfError(err)
+		}
+		return got, nil
+	}
+	return answer{outcome: one.what.answered(n, response)}, nil
+}
+
+func outcomeOfError(err error) uint64 {
+	serialized, err := proto.Marshal(status.Convert(err).Proto())
+	if err != nil {
+		return 0
+	}
+	return outcomeOfStatus(serialized)
+}
+
+// senders are as many as there may be calls under way.
+func (load *generator) senders(wanted command, what call) ([]sender, error) {
+	found := make([]sender, wanted.Connections*wanted.InFlight)
+	timeout := time.Duration(wanted.TimeoutS * float64(time.Second))
+	if wanted.Transport == "http" {
+		if what.json == nil || wanted.InFlight != 1 {
+			return nil, fmt.Errorf("HTTP/1.1 takes purchases, one at a time on a connection")
+		}
+		for i := range found {
+			found[i] = newHTTPSender(wanted, what, timeout)
+		}
+		return found, nil
+	}
+	connections, err := load.dial(wanted.Target, wanted.Connections)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		one := grpcSender{through: connections[i%len(connections)], what: what, timeout: timeout}
+		switch wanted.Call {
+		case "visible", "paid":
+			found[i] = &followSender{grpcSender: one, pay: wanted.Call == "paid"}
+		default:
+			found[i] = &one
 		}
 	}
+	return found, nil
 }
 
 // run sends the calls of one command and waits for all answers.
@@ -119,31 +230,29 @@ func (load *generator) run(wanted command, ended func()) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	connections, err := load.dial(wanted.Target, wanted.Connections)
+	if what.json != nil {
+		defer func() { load.pressed += pressesMax }()
+	}
+	if wanted.Transport == "h2" {
+		return runH2(wanted, what, ended)
+	}
+	through, err := load.senders(wanted, what)
 	if err != nil {
 		return result{}, err
 	}
-	begun := time.Now()
-	plan := &schedule{total: wanted.Total, begun: begun}
-	if wanted.Seconds > 0 {
-		plan.deadline = begun.Add(time.Duration(wanted.Seconds * float64(time.Second)))
-	}
-	if wanted.Rate > 0 {
-		plan.interval = time.Duration(float64(time.Second) / wanted.Rate)
-	}
-	timeout := time.Duration(wanted.TimeoutS * float64(time.Second))
-	tallies := make([]tally, wanted.Connections*wanted.InFlight)
+	tallies := make([]tally, len(through))
+	plan := newSchedule(wanted)
 	var workers sync.WaitGroup
 	for i := range tallies {
-		workers.Go(func() {
-			work(plan, connections[i%len(connections)], what, timeout, &tallies[i])
-		})
+		workers.Go(func() { work(plan, through[i], &tallies[i]) })
 	}
 	workers.Wait()
-	seconds := time.Since(begun).Seconds()
+	seconds := time.Since(plan.begun).Seconds()
 	ended()
-	if wanted.Call == "purchase" {
-		load.pressed += plan.next.Load()
+	for _, one := range through {
+		if closer, open := one.(io.Closer); open {
+			closer.Close()
+		}
 	}
 	return summarize(tallies, seconds)
 }

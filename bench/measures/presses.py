@@ -31,7 +31,7 @@ def purchase(world: World) -> dict[str, Sample]:
     buyers = world.sizes.buyers
     sku = world.create_sale(units=buyers)
     world.load.mint(buyers, world.stages.issuer)
-    held = world.memory_bytes()
+    held = world.held_bytes()
     issue = world.load.run(
         "issue",
         world.gateway.address,
@@ -67,8 +67,9 @@ def _note_memory(world: World, before: Mapping[str, float]) -> None:
     names = {
         "gateway": "buyer in the gateway (identity, bucket)",
         "redis": "pending order in Redis (hold, delay, projection)",
+        "postgres": "order on the database's disk (rows, indexes, ledger)",
     }
-    for process, held in world.memory_bytes().items():
+    for process, held in world.held_bytes().items():
         each = (held - before[process]) / world.sizes.buyers
         world.bytes_each.setdefault(names[process], each)
 

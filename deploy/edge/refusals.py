@@ -204,7 +204,7 @@ def _match(refusal: Refusal, lease: str, *headers: Json) -> Json:
 
 
 def _refuse_grpc(refusal: Refusal, lease: str) -> list[Json]:
-    """Two routes: gRPC itself, past all filters but the rate limit, for the crowd; then gRPC-Web."""
+    """Two routes: gRPC itself, the crowd, past all filters but the rate limit; and gRPC-Web."""
     exactly: Json = {"name": "content-type", "string_match": {"exact": GRPC}}
     return [
         _refuse_by_status(

@@ -2,7 +2,9 @@
 
 import pytest
 
-from bench.ratios import Figure, Ratio
+from bench.edge import require_own
+from bench.ratios import RATIOS, Figure, Ratio
+from bench.run import needed
 from bench.sample import Sample, Unfit, median, median_cpu_us
 
 
@@ -66,3 +68,29 @@ def test_spread_compares_within_repetitions() -> None:
 def test_aims_are_bounds_of_either_kind(at_most: bool, value: float, reached: bool) -> None:
     """Most aims are to be reached, some are not to be exceeded."""
     assert ratio_of(aim=2, at_most=at_most).reached(value) is reached
+
+
+def test_a_figure_may_stand_alone() -> None:
+    """Without a denominator the numerator is what is compared with the aim."""
+    seconds = Figure("only", lambda one: one.seconds, "s")
+    alone = Ratio("key", 10, seconds, None, "seconds", at_most=True)
+    samples = {"only": [sample_of(seconds=2.0), sample_of(seconds=4.0), sample_of(seconds=3.0)]}
+    assert alone.value(samples) == pytest.approx(3.0)
+    assert alone.spread(samples) == (2.0, 4.0)
+
+
+def test_refusals_that_were_passed_on_are_unfit() -> None:
+    """What the gateway has answered must not pass for Envoy's own answers."""
+    require_own(calls=10_000, passed_on=10)
+    with pytest.raises(Unfit, match="11 of 10000 calls were passed on"):
+        require_own(calls=10_000, passed_on=11)
+
+
+def test_half_loads_need_the_capacity() -> None:
+    """Who asks for one key gets what that key is made of, and no more."""
+    by_key = {ratio.key: ratio for ratio in RATIOS}
+    assert len(by_key) == len(RATIOS)
+    assert needed([by_key["storm_vs_echo"]]) == {"storm", "echo"}
+    assert needed([by_key["overload_recovery_s"]]) == {"recovery"}
+    half = {"purchase_half", "echo_half", "purchase", "echo"}
+    assert needed([by_key["latency_knee"]]) == half

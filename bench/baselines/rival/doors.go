@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -124,62 +121,4 @@ func parsePress(message []byte) (press, bool) {
 		}
 	}
 	return found, found.sku != ""
-}
-
-func (one *shop) routes() http.Handler {
-	routes := http.NewServeMux()
-	routes.HandleFunc("POST /v1/sales/{sku}/token", one.issueOverHTTP)
-	routes.HandleFunc("POST /v1/sales/{sku}/purchase", one.purchaseOverHTTP)
-	routes.HandleFunc("GET /metrics", func(to http.ResponseWriter, _ *http.Request) {
-		one.counters.write(to)
-	})
-	return routes
-}
-
-func (one *shop) issueOverHTTP(to http.ResponseWriter, from *http.Request) {
-	token, expires, err := one.issue(from.Header.Get("Authorization"), from.PathValue("sku"))
-	if err != nil {
-		refuse(to, err)
-		return
-	}
-	answer(to, map[string]any{"purchaseToken": token, "expireTime": expires})
-}
-
-func (one *shop) purchaseOverHTTP(to http.ResponseWriter, from *http.Request) {
-	var body struct {
-		Quantity      int64
-		PurchaseToken string
-		RequestID     string
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(to, from.Body, 4096)).Decode(&body); err != nil {
-		http.Error(to, "the body is malformed", http.StatusBadRequest)
-		return
-	}
-	outcome, number, err := one.purchase(from.Context(), from.Header.Get("Authorization"), press{
-		sku: strings.Clone(from.PathValue("sku")), quantity: max(body.Quantity, 1),
-		token: []byte(body.PurchaseToken), request: body.RequestID,
-	})
-	if err != nil {
-		refuse(to, err)
-		return
-	}
-	answer(to, map[string]any{"outcome": outcome, "orderNo": number})
-}
-
-func answer(to http.ResponseWriter, body any) {
-	to.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(to).Encode(body) // who has left needs no answer
-}
-
-func refuse(to http.ResponseWriter, err error) {
-	code := map[codes.Code]int{
-		codes.InvalidArgument:   http.StatusBadRequest,
-		codes.Unauthenticated:   http.StatusUnauthorized,
-		codes.PermissionDenied:  http.StatusForbidden,
-		codes.ResourceExhausted: http.StatusTooManyRequests,
-	}[status.Code(err)]
-	if code == 0 {
-		code = http.StatusServiceUnavailable
-	}
-	http.Error(to, status.Convert(err).Message(), code)
 }
