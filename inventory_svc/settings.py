@@ -56,7 +56,7 @@ class InventorySettings(ProcessSettings, RedisSettings, KafkaSettings):
     # The relay looks at all outboxes this often; reservations of this replica wake it at once.
     inventory_relay_interval_s: Seconds = 0.1
     # How long the relay lets entries gather after a pass: larger record batches, and at half of the
-    # load a tenth less CPU for each purchase. The first reservation after a pause waits for nothing.
+    # load a tenth less CPU a purchase. The first reservation after a pause waits for nothing.
     inventory_relay_linger_s: Annotated[float, Field(ge=0, le=1)] = 0.02
     # Entries read from all outboxes in one pass.
     inventory_relay_entries_max: Annotated[int, Field(ge=64, le=100_000)] = 4_096
