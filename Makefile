@@ -7,21 +7,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Of a soak: its seed, how long its faults go on, and a bug to plant (tests/faults/sabotage).
+# For a soak: its seed, how long its faults go on, and a bug to plant (campaigns/sabotage).
 SEED ?= 1
 MINUTES ?= 2
 PLANT ?=
+# How many tests run at once, each with servers of its own. A process that dies ends the run: it
+# says what it was at, where a replaced one would leave the others waiting.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --max-worker-restart 0
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# One environment for everything; made anew when a lock changes.
+# One environment for everything; recreated when a lock changes.
 $(VENV)/.dev: requirements/dev.lock pyproject.toml
 	@$(PYTHON) tools/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --config-settings editable_mode=compat -e .
 	@touch $@
 
 # What running needs, without the tools of developers.
@@ -29,7 +34,8 @@ $(VENV)/.local: requirements/local.lock pyproject.toml
 	@$(PYTHON) tools/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/local.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --config-settings editable_mode=compat -e .
 	@touch $@
 
 # What generates human load, beside that.
@@ -42,8 +48,8 @@ demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 -
 	$(BIN)/seckill demo $(ARGS)
 
 .PHONY: up
-up: $(VENV)/.local ## start the stores and the mesh, and keep them running
-	$(BIN)/seckill up
+up: $(VENV)/.local ## start the stores and the mesh, and keep them running (REPLICAS=2: two of each)
+	$(BIN)/seckill up $(if $(REPLICAS),--replicas $(REPLICAS))
 
 .PHONY: down
 down: $(VENV)/.local ## stop what `make up` started; the data stays
@@ -51,23 +57,23 @@ down: $(VENV)/.local ## stop what `make up` started; the data stays
 
 .PHONY: test
 test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay")
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 .PHONY: soak
-soak: $(VENV)/.dev ## faults and buyers drawn from a seed, against the whole mesh (MINUTES=2 SEED=7)
-	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) --plant "$(PLANT)"
+soak: $(VENV)/.dev ## run faults and buyers drawn from a seed against the whole mesh (MINUTES=2 SEED=7)
+	$(BIN)/python -m campaigns.soak --minutes $(MINUTES) --seed $(SEED) --plant "$(PLANT)"
 
 .PHONY: soak-check
 soak-check: $(VENV)/.dev ## plant every known bug and see that the checker catches it (half an hour)
-	$(BIN)/python -m tests.soak.check $(ARGS)
+	$(BIN)/python -m campaigns.soak.check $(ARGS)
 
 .PHONY: proof
 proof: $(VENV)/.dev ## see that each fault test fails when what it guards is off (half an hour; ARGS="relay")
-	$(BIN)/python -m tests.faults.proof $(ARGS)
+	$(BIN)/python -m campaigns.proof $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure against baselines, write bench/results/latest.json (needs Go; ARGS="--quick")
@@ -77,14 +83,23 @@ PROFILE ?= spike
 USERS ?= 500
 RATE ?= 20
 .PHONY: flow
-flow: $(VENV)/.load ## humans through the edge of `make up` (PROFILE=spike USERS=500, PROFILE=tail RATE=20)
+flow: $(VENV)/.load ## run human visits through the edge of `make up` (PROFILE=spike USERS=500, PROFILE=tail RATE=20)
 	$(BIN)/python -m bench.flow $(PROFILE) $(if $(filter tail,$(PROFILE)),$(RATE),$(USERS)) $(ARGS)
 
+.PHONY: attacks
+attacks: $(VENV)/.dev ## let one address attack, see what an honest buyer notices; writes bench/results/attacks.json
+	$(BIN)/python -m bench.attacks $(ARGS)
+
+.PHONY: bots
+bots: $(VENV)/.dev ## let people and attackers come to sales, gate off and on; writes bench/results/bots.json
+	$(BIN)/python -m bench.bots $(ARGS)
+
 .PHONY: lint
-lint: $(VENV)/.dev verify ## check style, types, contracts, generated files, chart and edge
+lint: $(VENV)/.dev verify ## check style, types, layers, contracts, generated files, chart and edge
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	$(BIN)/python -m tools.check_breaking
 	$(BIN)/python -m tools.check_chart
@@ -96,12 +111,14 @@ format: $(VENV)/.dev ## bring the code into shape
 	$(BIN)/ruff format
 
 .PHONY: generate
-generate: $(VENV)/.dev ## generate the stubs from protos/
+generate: $(VENV)/.dev ## generate the stubs from protos/, and docs/reference from the code
 	$(BIN)/python -m tools.generate
+	$(BIN)/python -m tools.reference
 
 .PHONY: verify
-verify: $(VENV)/.dev ## fail where a generated file is stale
+verify: $(VENV)/.dev ## fail if a generated file is stale, or a setting or metric has no meaning
 	$(BIN)/python -m tools.generate --check
+	$(BIN)/python -m tools.reference --check
 
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow
@@ -110,5 +127,10 @@ lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow
 	    --no-emit-index-url --no-emit-find-links --no-header $$set.in -o $$set.lock; done
 
 .PHONY: tools
-tools: ## build ghz, grpcurl and helm into .tools/bin (needs Go)
+tools: ## build all Go tools into .tools/bin (needs Go); also `make grpcurl`, `make ghz`, `make helm`
 	$(PYTHON) -m tools.install
+
+GO_TOOLS := grpcurl ghz helm
+.PHONY: $(GO_TOOLS)
+$(GO_TOOLS):
+	$(PYTHON) -m tools.install $@

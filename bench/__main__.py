@@ -20,7 +20,7 @@ from bench.ratios import RATIOS, chosen
 from bench.run import Run
 from bench.sizes import FULL, QUICK, Sizes
 from bench.world import World
-from deploy.local import StackError
+from devstack import StackError
 from tools.install import TOOLS, find_go, install
 
 RESULTS = Path(__file__).with_name("results")
@@ -55,16 +55,17 @@ def arguments() -> argparse.Namespace:
 
 def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """The document of one run."""
-    begun_s = time.monotonic()
+    start_s = time.monotonic()
     facts: dict[str, Any] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": report.commit(),
         "machine": report.machine(),
     }
     sizes: Sizes = QUICK if given.quick else FULL
     ratios = chosen(given.keys)
 
     def say(what: str) -> None:
-        print(f"{time.monotonic() - begun_s:6.1f} s  {what}", file=sys.stderr, flush=True)
+        print(f"{time.monotonic() - start_s:6.1f} s  {what}", file=sys.stderr, flush=True)
 
     say("starting")
     with World(sizes, directory=directory) as world:
@@ -72,6 +73,7 @@ def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
         facts |= {
             "versions": report.versions(world.versions, go=find_go()),
             "notes": world.notes,
+            "curves": world.curves,
             "cpu_s": {name: round(used, 1) for name, used in world.used_cpu_s().items()},
             "memory_mib": {name: round(mib, 1) for name, mib in world.memory_mib().items()},
             "bytes_each": {name: round(size) for name, size in world.bytes_each.items()},
@@ -79,7 +81,7 @@ def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
         }
     name = "quick" if given.quick else "full"
     facts["sizes"] = {"name": name, **dataclasses.asdict(sizes)}
-    facts["seconds"] = round(time.monotonic() - begun_s, 1)
+    facts["seconds"] = round(time.monotonic() - start_s, 1)
     return report.compose(findings, ratios, facts)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bench.cores import pin
-from bench.sample import Unfit
-from bench.stages import SETTINGS, Stages
-from deploy.local import Process, ProcessSpec, StackError
-from deploy.local.deadline import drive
-from deploy.local.edge import (
+from bench.sample import InvalidSample
+from bench.services import SETTINGS, Services
+from devstack import Process, ProcessSpec, StackError
+from devstack.deadline import drive
+from devstack.edge import (
     AGENT,
     ENVOY,
     claim_edge_ports,
@@ -19,7 +19,7 @@ from deploy.local.edge import (
     edge_specs,
     find_envoy,
 )
-from deploy.local.ports import LOOPBACK
+from devstack.ports import LOOPBACK
 
 FREE_PORTS = {f"SECKILL_LOCAL_EDGE_{kind}": "0" for kind in ("PORT", "STATS_PORT", "METRICS_PORT")}
 # Calls sent to the gateway; Envoy's health checks are not among them.
@@ -35,10 +35,10 @@ class Edge:
     Attributes:
         address: host:port for the public.
         pids: by process.
-        startup_s: seconds from Envoy's start until it had found the gateway.
+        startup_s: seconds from the start of each until it was ready.
     """
 
-    def __init__(self, stages: Stages, *, directory: Path, cores: Collection[int]) -> None:
+    def __init__(self, services: Services, *, directory: Path, cores: Collection[int]) -> None:
         """Start both and wait until they are ready.
 
         Raises:
@@ -49,7 +49,7 @@ class Edge:
             raise StackError("there is no Envoy for this machine")
         ports = claim_edge_ports(FREE_PORTS)
         environment = {
-            **stages.environment(),
+            **services.environment(),
             **edge_environment(ports=ports, directory=directory),
             **SETTINGS,
         }
@@ -68,10 +68,10 @@ class Edge:
     def _start(self, spec: ProcessSpec, cores: Collection[int]) -> None:
         process = Process(spec)
         self._processes.append(process)
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         drive([process.wait_ready()])
         if spec.ready is not None:
-            self.startup_s[spec.name] = time.monotonic() - begun_s
+            self.startup_s[spec.name] = time.monotonic() - start_s
         pin(process.pid, cores)
         self.pids[spec.name] = process.pid
 
@@ -98,9 +98,9 @@ def _on(spec: ProcessSpec, cores: Collection[int]) -> ProcessSpec:
 
 
 def require_own(*, calls: int, passed_on: int) -> None:
-    """Envoy must have answered nearly all of these calls by itself. Raises Unfit."""
+    """Envoy must have answered nearly all of these calls by itself. Raises InvalidSample."""
     if passed_on > (1 - OWN_LEAST) * calls:
-        raise Unfit(f"{passed_on} of {calls} calls were passed on to the gateway")
+        raise InvalidSample(f"{passed_on} of {calls} calls were passed on to the gateway")
 
 
 __all__ = ["AGENT", "ENVOY", "Edge", "require_own"]

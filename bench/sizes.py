@@ -9,22 +9,28 @@ class Sizes:
 
     Attributes:
         repetitions: of each pair; medians are taken over them.
-        repeat_until_s: a repetition is not begun later than this, nor one of the crowd later than
+        repeat_until_s: a repetition does not start later than this, nor one of the crowd later than
             half as long again: a busy machine costs repetitions, not a quarter of an hour.
         seconds: of intervals that go on for a time.
         buyers: distinct buyers of one interval of purchases.
         public_buyers: the same through Envoy, and through the rival's HTTP door.
-        storm_buyers: buyers who press again and again after the sale is sold out. At the rates
-            measured each stays below the ten presses a second that his bucket allows.
+        storm_buyers: buyers who try again and again after the sale is sold out. At the rates
+            measured each stays below the ten calls a second that a bucket allows.
         crowd_buyers, crowd_attempts, crowd_units: the crowd.
         crowd_repetitions: of the crowd.
         alone_buyers: purchases with batches of one.
         decisions: through BatchReserve, and as single scripts.
         entries: through the relay, the producer, the consumer and the plain INSERT.
         follow_rate_per_s: orders a second whose way to their rows, and to being paid, is timed.
-        calm_buyers: who press before and after an overload; with a unit each.
-        overload_buyers, overload_s: who press during an overload, and for how long.
-        calm_looks: intervals of a second before an overload.
+        calm_buyers: those of the peak, and of the calls before and after an overload.
+        overload_s: how long each overload lasts.
+        overload_times, edge_times: multiples of the peak that are offered, ascending; at the
+            gateway and through the edge.
+        calm_looks: intervals of half a second before an overload.
+        quiet_budget_s: for waiting until the machine is quiet, and for repeating what was measured
+            while it was not.
+        idle_sales: sales that nobody buys from.
+        idle_settle_s, idle_s: how long they are left alone, and then measured.
         pending_few, pending_many, due: orders that wait for their payment, and those to roll back.
     """
 
@@ -43,9 +49,14 @@ class Sizes:
     entries: int
     follow_rate_per_s: float
     calm_buyers: int
-    overload_buyers: int
     overload_s: float
+    overload_times: tuple[float, ...]
+    edge_times: tuple[float, ...]
     calm_looks: int
+    quiet_budget_s: float
+    idle_sales: int
+    idle_settle_s: float
+    idle_s: float
     pending_few: int
     pending_many: int
     due: int
@@ -53,7 +64,7 @@ class Sizes:
 
 FULL = Sizes(
     repetitions=5,
-    repeat_until_s=270.0,
+    repeat_until_s=240.0,
     seconds=3.0,
     buyers=80_000,
     public_buyers=40_000,
@@ -67,9 +78,14 @@ FULL = Sizes(
     entries=100_000,
     follow_rate_per_s=100.0,
     calm_buyers=10_000,
-    overload_buyers=120_000,
-    overload_s=60.0,
-    calm_looks=5,
+    overload_s=5.0,
+    overload_times=(0.5, 1, 2, 3, 5, 7, 10),
+    edge_times=(2, 5, 10),
+    calm_looks=6,
+    quiet_budget_s=90.0,
+    idle_sales=1_000,
+    idle_settle_s=20.0,
+    idle_s=10.0,
     pending_few=10_000,
     pending_many=1_000_000,
     due=10_000,
@@ -90,9 +106,14 @@ QUICK = Sizes(
     entries=30_000,
     follow_rate_per_s=100.0,
     calm_buyers=5_000,
-    overload_buyers=20_000,
-    overload_s=5.0,
+    overload_s=1.5,
+    overload_times=(0.5, 2, 5, 10),
+    edge_times=(2, 5, 10),
     calm_looks=3,
+    quiet_budget_s=15.0,
+    idle_sales=1_000,
+    idle_settle_s=10.0,
+    idle_s=5.0,
     pending_few=2_000,
     pending_many=50_000,
     due=2_000,

@@ -5,7 +5,7 @@ from typing import Any
 
 HOW_LATENCY = (
     "Milliseconds. Names with a share of the load are open loops, counted from when each call"
-    " was due. `visible` and `paid` count from the answer to the press until GetOrder knows the"
+    " was due. `visible` and `paid` count from the answer to the purchase until GetOrder knows the"
     " order, and until PayOrder has answered. All others are closed loops at full load, where"
     " latency is the queue's length."
 )
@@ -14,6 +14,7 @@ _LATENCIES = ("p50", "p95", "p99", "p99.9")
 _BOUGHT = {
     "purchase": "purchases, gRPC",
     "purchase_json": "purchases, JSON through Envoy",
+    "purchase_json_door": "purchases, the gateway's own JSON",
     "order": "whole orders, to the last row",
     "issue": "purchase tokens",
     "polling": "GetOrder",
@@ -82,10 +83,15 @@ def _circumstances(document: Mapping[str, Any]) -> str:
     facts, sizes = document["machine"], document["sizes"]
     repeated = max(document["repetitions"].values(), default=0)
     return (
-        f"{document['when']}, {document['seconds']:.0f} s, sizes: {sizes['name']},"
-        f" up to {repeated} repetitions; {facts['cpu']}, {facts['cores']} cores,"
-        f" Linux {facts['kernel']}, load before {facts['load_before']}."
+        f"{document['when']}, commit {document['commit']}, {document['seconds']:.0f} s,"
+        f" sizes: {sizes['name']}, up to {repeated} repetitions; {facts['cpu']},"
+        f" {facts['cores']} cores, Linux {facts['kernel']}, load before {facts['load_before']}"
+        f" (others had {facts['others_before']} cores). {_versions(document)}"
     )
+
+
+def _versions(document: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in document["versions"].items()) + "."
 
 
 def _ratio_row(key: str, one: Mapping[str, Any]) -> str:
@@ -93,6 +99,7 @@ def _ratio_row(key: str, one: Mapping[str, Any]) -> str:
     mark = "" if one["reached"] else " ✗"
     below = "" if one["denominator"] is None else f" / {one['denominator']:,.5g}"
     note = f"; {one['note']}" if one["note"] else ""
+    note += f"; **unfit**: {one['unfit']}" if one["unfit"] else ""
     return (
         f"| `{key}` | {one['what']} | **{one['value']:.2f}**{mark} | {sign} {one['aim']:g}"
         f" | {one['lowest']:.2f} to {one['highest']:.2f}"

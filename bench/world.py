@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,25 +18,28 @@ import redis
 from bench.cores import LOWEST_NICE, Cores, cpu_s, pin, resident_mib
 from bench.edge import AGENT, ENVOY, Edge
 from bench.load import Clocks, Load
-from bench.sample import Sample, Unfit
+from bench.quiet import Quiet
+from bench.sample import InvalidSample, Sample
+from bench.services import Service, Services, python_module, start_program
 from bench.sizes import Sizes
-from bench.stages import Stage, Stages, python_module, start_program
-from deploy.local import LocalSettings, LocalStack, Process, StackError, create_topics
-from deploy.local.mesh import DEAD_LETTER_PARTITIONS, ORDERS_PARTITIONS
-from deploy.local.ports import pick_free_port
+from devstack import LocalSettings, LocalStack, Process, StackError, create_topics
+from devstack.mesh import DEAD_LETTER_PARTITIONS, ORDERS_PARTITIONS, TOPICS
+from devstack.ports import pick_free_port
 from inventory_svc.keys import users_key
-from order_svc.migrate import migrate
+from order_svc.db.migrate import migrate
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from tools.install import BIN
 
 SETTLE_TIMEOUT_S = 120.0
 POLL_S = 0.1
-# What a press goes through.
+# The processes on the path of a purchase.
 PATH = ("gateway", "inventory", "redis")
-# What a press of the public goes through.
+# The same through the edge.
 PUBLIC_PATH = (ENVOY, AGENT, *PATH)
-# What an order goes through, from the press to its row.
+# The processes on the path of an order, from the attempt to its row.
 WHOLE_PATH = (*PATH, "kafka", "order", "postgres")
+# Processes that work when those have answered.
+BEHIND = ("kafka", "postgres", "order", "rollback")
 CONSUMED = "seckill_reservations_consumed_total "
 # Orders of a run are not paid, and must not expire before its end.
 PAYMENT_WINDOW = timedelta(days=1)
@@ -53,6 +57,9 @@ class World:
         self.bytes_each: dict[str, float] = {}
         # What a reader of a sample must know, by its name.
         self.notes: dict[str, str] = {}
+        # (offered, good) in multiples of the peak, by what was offered it.
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.quiet = Quiet(sizes.quiet_budget_s)
         # Calls a second of closed loops so far, of "echo" and "purchase".
         self.capacity: Mapping[str, float] = {}
         self._stack = LocalStack(LocalSettings(directory=directory / "stores"))
@@ -74,17 +81,17 @@ class World:
 
     def _start(self) -> None:
         self._exits.callback(self._loop.close)
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         self._exits.enter_context(self._stack)
-        self.startup_s["stores"] = time.monotonic() - begun_s
+        self.startup_s["stores"] = time.monotonic() - start_s
         self.stores = self._stack.stores
         self.versions = self._stack.components()
         self._place_stores()
-        self.create_topics("seckill.orders.v1")
+        self.wait_for(create_topics(self.stores.kafka_bootstrap, TOPICS))
         self.wait_for(migrate(self.stores.postgres_dsn))
         self.redis = redis.Redis.from_url(self.stores.redis_url)
         self._exits.callback(self.redis.close)
-        self.stages = Stages(self.stores, directory=self.directory)
+        self.services = Services(self.stores, directory=self.directory)
         self.order = self._start_main("order", behind=True)
         self.inventory = self._start_main("inventory")
         self.rollback = self._start_main("rollback", behind=True)
@@ -92,10 +99,15 @@ class World:
         self._edge = self._start_edge()
         self.echo_address = self._start_echo()
         self.rival_address = self._start_rival()
-        self.load = self._exits.enter_context(Load(BIN / "bench-load", cores=self.cores.others))
+        cores = self.cores.others
+        self.load = self._exits.enter_context(Load(BIN / "bench-load", cores=cores))
+        # A second one, for the few who pay while the first one offers too much.
+        self.payers = self._exits.enter_context(
+            Load(BIN / "bench-load", cores=cores, prefix="payer")
+        )
 
     def _place_stores(self) -> None:
-        """Redis is on the path of a press; Kafka and Postgres work behind it."""
+        """Redis is on the path of a purchase; Kafka and Postgres work behind it."""
         stack = self._stack
         assert stack.valkey and stack.kafka and stack.postgres  # noqa: S101, PT018 - not external
         self._pids["redis"] = stack.valkey.pid
@@ -105,20 +117,20 @@ class World:
         for server in (stack.kafka, stack.postgres):
             pin(server.pid, self.cores.others, nice=LOWEST_NICE)
 
-    def _start_main(self, name: str, *, behind: bool = False) -> Stage:
-        """`behind`: not on the path of a press, so it must not take the load's time."""
+    def _start_main(self, name: str, *, behind: bool = False) -> Service:
+        """`behind`: not on the path of a purchase, so it must not take the load's time."""
         cores = self.cores.others if behind else self.cores.servers
         nice = LOWEST_NICE if behind else 0
-        stage = self.stages.start(name, cores=cores, nice=nice, main=True)
-        self._exits.callback(stage.stop)
-        self._pids[name] = stage.pid
-        self.startup_s[name] = stage.startup_s
-        return stage
+        service = self.services.start(name, cores=cores, nice=nice, main=True)
+        self._exits.callback(service.stop)
+        self._pids[name] = service.pid
+        self.startup_s[name] = service.startup_s
+        return service
 
     def _start_edge(self) -> Edge | StackError:
         """Without it the rest can still be measured."""
         try:
-            edge = Edge(self.stages, directory=self.directory, cores=self.cores.servers)
+            edge = Edge(self.services, directory=self.directory, cores=self.cores.servers)
         except StackError as error:
             return error
         self._exits.callback(edge.stop)
@@ -128,9 +140,9 @@ class World:
 
     @property
     def edge(self) -> Edge:
-        """What the public calls. Raises Unfit where there is none."""
+        """The edge. Raises InvalidSample if there is none."""
         if isinstance(self._edge, StackError):
-            raise Unfit(str(self._edge))
+            raise InvalidSample(str(self._edge))
         return self._edge
 
     def _start_echo(self) -> str:
@@ -141,7 +153,7 @@ class World:
     def _start_rival(self) -> str:
         address = f"127.0.0.1:{pick_free_port()}"
         self.rival_http_address = f"127.0.0.1:{pick_free_port()}"
-        issuer = self.stages.issuer
+        issuer = self.services.issuer
         command = [
             *(str(BIN / "bench-rival"), "-listen", address, "-token-ttl", "2h"),
             *("-http", self.rival_http_address),
@@ -152,9 +164,9 @@ class World:
         return address
 
     def _start_server(self, name: str, command: list[str], address: str) -> None:
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         process = start_program(command, name=name, directory=self.directory, address=address)
-        self.startup_s[name] = time.monotonic() - begun_s
+        self.startup_s[name] = time.monotonic() - start_s
         self._exits.callback(process.stop)
         self._pids[name] = process.pid
         pin(process.pid, self.cores.servers)
@@ -168,11 +180,18 @@ class World:
         """Another database of the same Redis."""
         return f"redis://{self.redis_address}/{database}"
 
+    def lower_behind(self) -> None:
+        """Keep what is not on the path of a purchase from taking the load's time, with all that it
+        has started since.
+        """
+        for name in BEHIND:
+            pin(self._pids[name], self.cores.others, nice=LOWEST_NICE)
+
     def pid(self, name: str) -> int:
-        """Process id of a store, a stage, the echo or the rival."""
+        """Process id of a store, a service, the echo or the rival."""
         return self._pids[name]
 
-    def clocks(self, *names: str, more: Mapping[str, Stage | Process] | None = None) -> Clocks:
+    def clocks(self, *names: str, more: Mapping[str, Service | Process] | None = None) -> Clocks:
         """Reads the CPU used by these processes, and by `more` of them."""
         pids = {name: self._pids[name] for name in names}
         pids |= {name: one.pid for name, one in (more or {}).items()}
@@ -193,7 +212,7 @@ class World:
         }
 
     def restart_rollback(self) -> None:
-        """Start the rollback stage that was stopped."""
+        """Start the rollback service that was stopped."""
         self.rollback = self._start_main("rollback", behind=True)
 
     def memory_mib(self) -> dict[str, float]:
@@ -209,7 +228,7 @@ class World:
         return self._loop.run_until_complete(work)
 
     def create_topics(self, orders: str) -> None:
-        """An orders topic and its dead letters."""
+        """Create an orders topic and that of its dead letters, beside those of the mesh."""
         partitions = {orders: ORDERS_PARTITIONS, f"{orders}.dlq": DEAD_LETTER_PARTITIONS}
         self.wait_for(create_topics(self.stores.kafka_bootstrap, partitions))
 
@@ -222,7 +241,7 @@ class World:
 
         Args:
             units: for sale.
-            address: an inventory stage; the main one unless given.
+            address: an inventory service; the main one unless given.
         """
         terms = sale_pb2.SaleTerms(
             sku=f"{prefix}-{uuid.uuid4().hex[:12]}",
@@ -251,27 +270,43 @@ class World:
         self.redis.set(f"rival:stock:{{{sku}}}", units)
         return sku
 
-    def issue(self, sku: str, *, buyers: int, target: str = "") -> Sample:
-        """Have a purchase token issued to each of the first `buyers` buyers."""
-        self.load.mint(buyers, self.stages.issuer)
+    def issue(self, sku: str, *, buyers: int, first: int = 0, target: str = "") -> Sample:
+        """Have a purchase token issued to each of `buyers` buyers, from the `first` on."""
+        self.load.mint(first + buyers, self.services.issuer)
         target = target or self.gateway.address
-        return self.load.run("issue", target, sku=sku, buyers=buyers, total=buyers).require()
+        return self.load.run(
+            "issue", target, sku=sku, first=first, buyers=buyers, total=buyers
+        ).require()
+
+    @property
+    def json_address(self) -> str:
+        """Where the gateway itself answers JSON. Raises InvalidSample if it does not."""
+        try:
+            with urllib.request.urlopen(f"http://{self.gateway.address}/v1/sales", timeout=10):
+                return self.gateway.address
+        except (OSError, HTTPException) as error:
+            raise InvalidSample("the gateway's own port does not answer JSON") from error
 
     def expect_orders(self, sample: Sample) -> None:
-        """Tell how many reservations are on their way to the order stage."""
+        """Tell how many reservations are on their way to the order service."""
         self._orders_expected += sample.outcomes.get("RESERVED", 0)
 
-    def expect_held(self, sku: str) -> None:
-        """The same for all that this sale's buyers hold, whether or not they were told."""
-        self._orders_expected += self.redis.hlen(users_key(sku))
+    def expect_held(self, sku: str, *, counted: int = 0) -> int:
+        """The same for all that this sale's buyers hold, whether or not they were told.
+
+        `counted` of them were told before. Returns how many there are.
+        """
+        held = int(self.redis.hlen(users_key(sku)))
+        self._orders_expected += held - counted
+        return held
 
     def settle(self) -> None:
         """Wait until every reservation has become an order."""
         self.poll_until(lambda: self.consumed(self.order) >= self._orders_expected)
 
     @staticmethod
-    def consumed(order: Stage) -> int:
-        """Reservations that an order stage has dealt with."""
+    def consumed(order: Service) -> int:
+        """Reservations that an order service has dealt with."""
         with urllib.request.urlopen(order.metrics_url, timeout=10) as answer:  # noqa: S310 - our own
             for line in answer.read().decode().splitlines():
                 if line.startswith(CONSUMED):
@@ -285,9 +320,9 @@ class World:
         interval_s: float = POLL_S,
         timeout_s: float = SETTLE_TIMEOUT_S,
     ) -> None:
-        """Wait until `holds` says so. Raises Unfit where it does not in time."""
+        """Wait until `holds` is true. Raises InvalidSample if it is not in time."""
         deadline_s = time.monotonic() + timeout_s
         while not holds():
             if time.monotonic() > deadline_s:
-                raise Unfit(f"waited for {timeout_s:.0f} s in vain")
+                raise InvalidSample(f"waited for {timeout_s:.0f} s in vain")
             time.sleep(interval_s)

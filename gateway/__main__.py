@@ -1,30 +1,41 @@
 """`python -m gateway`: the wiring, by hand."""
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import grpc
 import structlog
 
-from gateway.addresses import ClientAddresses, parse_networks
+from gateway.admin import GatewayAdminServicer
 from gateway.admission import Admission
-from gateway.buckets import Buckets
-from gateway.front.call import HotMethod
+from gateway.admission_ratio import AdmissionRatio
+from gateway.front.call import BatchedMethod
 from gateway.front.grpcio import grpcio_front
-from gateway.handlers import HotMethods
-from gateway.identity import Identity
-from gateway.jwks import KeySet
-from gateway.metrics import count_refusals, watch_buckets
+from gateway.front.load import TimedAdmission
+from gateway.front.tls import Certificate
+from gateway.handlers import BatchedMethods
+from gateway.hoarding import Hoarding, admission_multiple, open_hoarding
+from gateway.issue.issuer import TokenIssuer
+from gateway.load_reports import LoadReports
+from gateway.metrics import watch_load
 from gateway.orders import Orders
 from gateway.reservations import Reservations
+from gateway.risk.opening import build_assessor
+from gateway.rules_feed import RulesFeed
+from gateway.sale_pages import SalePages
 from gateway.sales import Sales
 from gateway.service_name import SERVICE
-from gateway.servicer import RestServicer
+from gateway.servicer import UnbatchedServicer
 from gateway.settings import GatewaySettings
-from gateway.tokens import PurchaseTokens, parse_keys
-from seckill.channel import open_channel
-from seckill.process import Process, run
-from seckill.server import Health, Register
+from gateway.watches import Watches
+from gateway.wiring import build_admission, open_issuer, open_rules
+from seckill.runtime.channel import open_channel
+from seckill.runtime.jwks import KeySet
+from seckill.runtime.process import Process, run
+from seckill.runtime.purchase_tokens import PurchaseTokens, parse_keys
+from seckill.runtime.roles import OPERATOR_ROLE, RoleGate
+from seckill.runtime.server import Health
 from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
 
 INVENTORY = "seckill.v1.InventoryService"
@@ -33,75 +44,62 @@ ORDER = "seckill.v1.OrderService"
 log = structlog.get_logger()
 
 
-def build_admission(settings: GatewaySettings, keys: KeySet) -> Admission:
-    """The buckets and the identity."""
-
-    def buckets(name: str, rate_per_s: float, burst: int) -> Buckets:
-        return Buckets(
-            name,
-            rate_per_s=rate_per_s,
-            burst=burst,
-            tracked_max=settings.gateway_buckets_max,
-            on_refusal=count_refusals(name),
-        )
-
-    all_calls = buckets("all", settings.gateway_rate_all, settings.gateway_burst_all)
-    by_address = buckets("ip", settings.gateway_rate_ip, settings.gateway_burst_ip)
-    by_user = buckets("user", settings.gateway_rate_user, settings.gateway_burst_user)
-    watch_buckets((all_calls, by_address, by_user))
-    return Admission(
-        Identity(
-            keys,
-            issuer=settings.gateway_jwt_issuer,
-            audience=settings.gateway_jwt_audience,
-            remembered_max=settings.gateway_identities_max,
-        ),
-        ClientAddresses(
-            trusted=parse_networks(settings.gateway_trusted_proxies),
-            exempt=parse_networks(settings.gateway_ip_exempt),
-            remembered_max=settings.gateway_buckets_max,
-        ),
-        all_calls=all_calls,
-        by_address=by_address,
-        by_user=by_user,
-    )
-
-
 def open_front(
     settings: GatewaySettings,
-    methods: tuple[HotMethod, ...],
-    register: Register,
+    methods: tuple[BatchedMethod, ...],
+    servicers: Iterable[UnbatchedServicer | GatewayAdminServicer],
     health: Health,
 ) -> AbstractAsyncContextManager[int]:
     """The front that the settings name; its context is the port."""
+    admission = TimedAdmission(
+        calls_max=settings.gateway_calls_max,
+        wait_share=settings.gateway_wait_share,
+        wait_max_s=settings.gateway_wait_max_s,
+        ahead_s=settings.gateway_work_ahead_s,
+    )
+    watch_load(admission)
+    reports = LoadReports(admission)
+
+    def register(server: grpc.aio.Server) -> None:
+        for servicer in (*servicers, reports):
+            servicer.register(server)
+
+    certificate = None
+    if settings.gateway_tls_certificate:
+        speaks_json = settings.gateway_json == "on" and settings.gateway_front == "http2"
+        certificate = Certificate(
+            settings.gateway_tls_certificate, settings.gateway_tls_key, http_1=speaks_json
+        )
     if settings.gateway_front == "grpcio":
         return grpcio_front(
             settings.gateway_listen,
             methods,
             register,
             settings=settings,
-            calls_max=settings.gateway_calls_max,
+            admission=admission,
+            credentials=None if certificate is None else certificate.credentials(),
             health_state=health,
             services=[SERVICE],
         )
-    # Imported here: the other front serves platforms that have no wheel of it.
-    from gateway.front.native import native_front  # noqa: PLC0415
+    # Imported here: the other front serves platforms that have no wheel of ngh2.
+    from gateway.front.serving import http2_front  # noqa: PLC0415
 
-    return native_front(
+    return http2_front(
         settings.gateway_listen,
         methods,
         register,
         settings=settings,
-        calls_max=settings.gateway_calls_max,
-        io_threads=settings.gateway_io_threads,
-        streams_max=settings.gateway_streams_max,
+        admission=admission,
+        limits=settings.front_limits(),
+        speaks_json=settings.gateway_json == "on",
+        certificate=certificate,
         health_state=health,
         services=[SERVICE],
     )
 
 
 async def open_keys(settings: GatewaySettings, process: Process) -> KeySet:
-    """The issuer's keys, loaded, and reloaded from now on. Raises ValueError where they are bad."""
+    """The issuer's keys, loaded, and reloaded from now on. Raises ValueError if they are bad."""
     keys = KeySet(
         settings.gateway_jwks,
         allow_symmetric=settings.profile == "development",
@@ -134,9 +132,10 @@ async def open_orders(settings: GatewaySettings, process: Process) -> Orders:
     return Orders(
         order_pb2_grpc.OrderServiceStub(channel),
         batch_max=settings.gateway_batch_max,
-        under_way_max=settings.gateway_batches_under_way_max,
+        in_flight_max=settings.gateway_batches_in_flight_max,
         waiting_max=settings.gateway_waiting_max,
         timeout_s=settings.gateway_order_timeout_s,
+        arrival_max_s=settings.order_arrival_max_s,
     )
 
 
@@ -147,6 +146,8 @@ class Gateway:
     port: int
     health: Health
     sales: Sales
+    rules: RulesFeed
+    admission: Admission
 
 
 async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
@@ -156,51 +157,110 @@ async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
     orders = await open_orders(settings, process)
     sales = Sales(
         inventory,
-        believed_s=settings.gateway_flags_believed_s,
+        cache_ttl_s=settings.gateway_sale_cache_ttl_s,
         lookups_max=settings.gateway_lookups_max,
     )
     await process.spawn("sales", sales.watch())
-    admission = build_admission(settings, keys)
-    hot = build_hot_methods(
-        settings, admission=admission, keys=keys, sales=sales, inventory=inventory, orders=orders
+    rules = await open_rules(settings, process)
+    admission = build_admission(settings, keys, rules)
+    tokens = PurchaseTokens(
+        parse_keys(settings.gateway_token_keys.get_secret_value()),
+        # Load generators sign for hours in advance.
+        life_max_s=settings.gateway_token_ttl_s if settings.profile == "production" else None,
     )
-    rest = RestServicer(
+    hoarding = await open_hoarding(
+        settings,
+        process,
+        order_target=settings.order_target,
+        admission=admission,
+        rules=rules,
+    )
+    assessor = build_assessor(settings, hoarding.histories)
+    batched = build_batched_methods(
+        settings,
         admission=admission,
         keys=keys,
+        tokens=tokens,
+        issuer=await open_issuer(
+            settings,
+            process,
+            admission=admission,
+            tokens=tokens,
+            assessor=assessor,
+            rules=rules,
+            cap=hoarding.cap,
+        ),
+        sales=sales,
+        rules=rules,
+        hoarding=hoarding,
         inventory=inventory,
         orders=orders,
-        timeout_s=settings.gateway_inventory_timeout_s,
+    )
+    unbatched = UnbatchedServicer(
+        admission=admission,
+        keys=keys,
+        pages=SalePages(inventory, timeout_s=settings.gateway_inventory_timeout_s),
+        orders=orders,
+        watches=Watches(
+            buyer_max=settings.gateway_watches_buyer_max,
+            order_max=settings.gateway_watches_order_max,
+            address_max=settings.gateway_watches_ip_max,
+        ),
+        sandbox_payments=settings.gateway_sandbox_payments,
+    )
+    admin = GatewayAdminServicer(
+        operators=RoleGate(
+            keys,
+            OPERATOR_ROLE,
+            issuer=settings.gateway_jwt_issuer,
+            audience=settings.gateway_jwt_audience,
+            setting="SECKILL_GATEWAY_JWKS",
+        ),
+        admission=admission,
+        sales=sales,
+        rules=rules,
+        assessor=assessor,
     )
     health = Health([SERVICE])
-    port = await process.enter(open_front(settings, hot.methods(), rest.register, health))
-    return Gateway(port, health, sales)
+    port = await process.enter(open_front(settings, batched.methods(), (unbatched, admin), health))
+    return Gateway(port, health, sales, rules, admission)
 
 
-def build_hot_methods(
+def build_batched_methods(
     settings: GatewaySettings,
     *,
     admission: Admission,
     keys: KeySet,
+    tokens: PurchaseTokens,
+    issuer: TokenIssuer,
     sales: Sales,
+    rules: RulesFeed,
+    hoarding: Hoarding,
     inventory: "inventory_pb2_grpc.InventoryServiceAsyncStub",
     orders: Orders,
-) -> HotMethods:
+) -> BatchedMethods:
     """The handlers, with what only they use."""
-    return HotMethods(
+    return BatchedMethods(
         admission=admission,
         keys=keys,
-        tokens=PurchaseTokens(parse_keys(settings.gateway_token_keys.get_secret_value())),
+        tokens=tokens,
+        issuer=issuer,
         sales=sales,
+        rules=rules,
         reservations=Reservations(
             inventory,
             sales,
+            ratio=AdmissionRatio(
+                remaining=sales.remaining,
+                multiple=admission_multiple(settings, rules),
+            ),
+            on_reserved=hoarding.on_reserved,
             batch_max=settings.gateway_batch_max,
-            under_way_max=settings.gateway_batches_under_way_max,
+            in_flight_max=settings.gateway_batches_in_flight_max,
             waiting_max=settings.gateway_waiting_max,
             timeout_s=settings.gateway_inventory_timeout_s,
         ),
         orders=orders,
-        token_ttl_s=settings.gateway_token_ttl_s,
     )
 
 

@@ -1,35 +1,39 @@
-"""The hot methods: each handler sees a batch of calls, and no transport.
+"""The batched methods: each handler sees a batch of calls, and no transport.
 
-Whatever can be answered at once is; the rest goes into the lanes of inventory and order, which
+Whatever can be answered at once is; the rest goes into the batchers of inventory and order, which
 answer the calls themselves. A call that needs something that is not known yet (a sale just
 created, a key just rotated) is tried a second time once that has been asked for.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NoReturn, TypeVar
 
-import structlog
 from google.protobuf.message import DecodeError, Message
+from structlog.contextvars import bound_contextvars
 
 from gateway.admission import Admission, Moment
-from gateway.front.call import Call, HotMethod
-from gateway.identity import IdentityKeyUnknown
-from gateway.jwks import KeySet
+from gateway.front.call import BatchedMethod, Call
+from gateway.issue.issuer import TokenIssuer
 from gateway.metrics import count_local_refusals
 from gateway.orders import Orders, Poll
 from gateway.reservations import Attempt, Reservations, answer
+from gateway.rules_feed import RulesFeed
 from gateway.sales import Sales
 from gateway.service_name import SERVICE
-from gateway.tokens import PurchaseTokens
 from seckill.errors import InvalidField, KillSwitchOn, SaleNotFound, SeckillError
-from seckill.sale_view import SaleView
+from seckill.runtime import request_ids
+from seckill.runtime.faults import fault_of
+from seckill.runtime.identity import IdentityKeyUnknown
+from seckill.runtime.jwks import KeySet
+from seckill.runtime.purchase_tokens import PurchaseTokens
+from seckill.runtime.sale_view import SaleView
 from seckill.v1 import gateway_pb2
 from seckill.validation import PRINTABLE, REQUEST_ID_MAX, Violations
 
 MessageT = TypeVar("MessageT", bound=Message)
 Step = Callable[[Call, Moment], None]
-log = structlog.get_logger()
 
 
 class _SaleUnknown(Exception):
@@ -40,7 +44,7 @@ class _SaleUnknown(Exception):
         self.sku = sku
 
 
-class HotMethods:
+class BatchedMethods:
     """Purchase, IssuePurchaseToken, GetOrder and GetSale."""
 
     def __init__(
@@ -50,44 +54,47 @@ class HotMethods:
         keys: KeySet,
         tokens: PurchaseTokens,
         sales: Sales,
+        rules: RulesFeed,
         reservations: Reservations,
         orders: Orders,
-        token_ttl_s: float,
+        issuer: TokenIssuer,
     ) -> None:
-        """`token_ttl_s`: life of a purchase token."""
+        """`rules`: those in force."""
         self._admission = admission
         self._keys = keys
         self._tokens = tokens
         self._sales = sales
+        self._rules = rules
         self._reservations = reservations
         self._orders = orders
-        self._token_ttl_s = token_ttl_s
+        self._issuer = issuer
 
-    def methods(self) -> tuple[HotMethod, ...]:
+    def methods(self) -> tuple[BatchedMethod, ...]:
         """What a front serves."""
         return (
-            HotMethod(f"/{SERVICE}/Purchase", self.purchase),
-            HotMethod(f"/{SERVICE}/IssuePurchaseToken", self.issue_purchase_token),
-            HotMethod(f"/{SERVICE}/GetOrder", self.get_order),
-            HotMethod(f"/{SERVICE}/GetSale", self.get_sale),
+            BatchedMethod(f"/{SERVICE}/Purchase", self.purchase),
+            BatchedMethod(f"/{SERVICE}/IssuePurchaseToken", self.issue_purchase_token),
+            # What has been bought is to be seen and paid for, whatever crowd still tries to buy.
+            BatchedMethod(f"/{SERVICE}/GetOrder", self.get_order, urgent=True),
+            BatchedMethod(f"/{SERVICE}/GetSale", self.get_sale),
         )
 
     async def purchase(self, calls: Sequence[Call]) -> None:
-        """Admit or refuse each press, and reserve for those admitted."""
+        """Admit or refuse each attempt, and reserve for those admitted."""
         refused: Counter[int] = Counter()
 
-        def press(call: Call, moment: Moment) -> None:
-            outcome = self._press(call, moment)
+        def attempt(call: Call, moment: Moment) -> None:
+            outcome = self._purchase(call, moment)
             if outcome is not None:
                 answer(call, outcome)
                 refused[outcome] += 1
 
-        await self._each(calls, press, then=self._reservations.kick)
+        await self._for_each(calls, attempt, then=self._reservations.flush)
         if refused:
             count_local_refusals(refused)
 
-    def _press(self, call: Call, moment: Moment) -> int | None:
-        """One press: an outcome, or None where the reservation will answer."""
+    def _purchase(self, call: Call, moment: Moment) -> int | None:
+        """One attempt: an outcome, or None if the reservation will answer."""
         if self._sales.halted:
             raise KillSwitchOn
         request = _parse(gateway_pb2.PurchaseRequest, call.payload)
@@ -99,14 +106,16 @@ class HotMethods:
             or len(request_id) > REQUEST_ID_MAX
             or PRINTABLE.fullmatch(request_id) is None
         ):
-            self._explain(request, sale)
+            self._explain(request, sale, call, moment)
+        # The holder is looked at twice: without holders every caller gets the refusal, before any
+        # bucket or signature is paid for; with holders only a caller who is proven to be none.
         refusal = None
-        if sale.holders is not None and self._sales.believed(moment.monotonic_s):
+        if sale.holders is not None and self._sales.is_fresh(moment.monotonic_s):
             refusal = sale.refusal(moment.now_s)
             if refusal is not None and not sale.holders:
                 return refusal
-        self._admission.pass_anyone(call, moment)
-        user_id = self._pass_presser(call, request.purchase_token, moment)
+        self._admission.charge_client(call, moment)
+        user_id = self._admission.authenticate(call.authorization, moment).user_id
         if refusal is not None and sale.holders is not None and user_id not in sale.holders:
             return refusal
         now_ms = int(moment.now_s * 1000)
@@ -115,71 +124,53 @@ class HotMethods:
         self._reservations.add(sku, attempt)
         return None
 
-    def _pass_presser(self, call: Call, purchase_token: str, moment: Moment) -> str:
-        """Who presses, his bucket charged.
-
-        He has shown his identity when he got the purchase token. If that was so long ago, or at
-        another replica, that it is not remembered here, the purchase token proves it.
-        """
-        authorization = call.authorization
-        known = self._admission.remembered(authorization, moment)
-        if known is not None:
-            user_id = known.user_id
-        else:
-            vouched = authorization and self._tokens.vouched_for(
-                purchase_token, authorization, now_ms=int(moment.now_s * 1000)
-            )
-            if not vouched:
-                return self._admission.pass_buyer(authorization, moment).user_id
-            user_id = vouched
-        self._admission.charge(user_id, moment)
-        return user_id
-
-    @staticmethod
-    def _explain(request: gateway_pb2.PurchaseRequest, sale: SaleView | None) -> NoReturn:
-        """Raises InvalidField naming what is wrong with a press, or _SaleUnknown."""
+    def _explain(
+        self,
+        request: gateway_pb2.PurchaseRequest,
+        sale: SaleView | None,
+        call: Call,
+        moment: Moment,
+    ) -> NoReturn:
+        """Raises InvalidField naming what is wrong with an attempt, or, charged, _SaleUnknown."""
         violations = Violations()
         violations.sku("sku", request.sku)
         violations.request_id("request_id", request.request_id)
         if sale is not None:
             violations.between("quantity", request.quantity, 0, sale.limit)
         violations.check()
+        self._admission.charge_client(call, moment)
         raise _SaleUnknown(request.sku)
 
     async def issue_purchase_token(self, calls: Sequence[Call]) -> None:
         """Sign a purchase token for each buyer."""
-        await self._each(calls, self._issue)
+        await self._for_each(calls, self._issue, then=self._issuer.flush)
 
     def _issue(self, call: Call, moment: Moment) -> None:
         if self._sales.halted:
             raise KillSwitchOn
         request = _parse(gateway_pb2.IssuePurchaseTokenRequest, call.payload)
         sku = request.sku
-        if self._sales.get(sku) is None:
+        known = self._sales.get(sku) is not None
+        if not known:
             _check_sku(sku)
+        self._admission.charge_client(call, moment)
+        if not known:
             raise _SaleUnknown(sku)
-        self._admission.pass_anyone(call, moment)
-        buyer = self._admission.pass_buyer(call.authorization, moment)
-        # It vouches for the JWT, so it must not outlive it.
-        expire_ms = int(min(moment.now_s + self._token_ttl_s, buyer.until_s) * 1000)
-        token = self._tokens.mint(
-            buyer.user_id, sku, authorization=call.authorization or b"", expire_ms=expire_ms
-        )
-        response = gateway_pb2.IssuePurchaseTokenResponse(purchase_token=token)
-        response.expire_time.FromMilliseconds(expire_ms)
-        call.respond(response.SerializeToString())
+        buyer = self._admission.authenticate(call.authorization, moment)
+        policy = self._rules.rules.policy(sku)
+        self._issuer.add(call, buyer, request, policy=policy, moment=moment)
 
     async def get_order(self, calls: Sequence[Call]) -> None:
         """Read each buyer's order."""
-        await self._each(calls, self._poll, then=self._orders.kick)
+        await self._for_each(calls, self._poll, then=self._orders.flush)
 
     def _poll(self, call: Call, moment: Moment) -> None:
         request = _parse(gateway_pb2.GatewayServiceGetOrderRequest, call.payload)
         violations = Violations()
         violations.order_no("order_no", request.order_no)
         violations.check()
-        self._admission.pass_anyone(call, moment)
-        user_id = self._admission.pass_buyer(call.authorization, moment).user_id
+        self._admission.charge_order_call(call, moment)
+        user_id = self._admission.authenticate(call.authorization, moment).user_id
         self._orders.add(Poll(call, order_no=request.order_no, user_id=user_id))
 
     async def get_sale(self, calls: Sequence[Call]) -> None:
@@ -189,14 +180,14 @@ class HotMethods:
         def ask(call: Call, moment: Moment) -> None:
             request = _parse(gateway_pb2.GatewayServiceGetSaleRequest, call.payload)
             _check_sku(request.sku)
-            self._admission.pass_anyone(call, moment)
+            self._admission.charge_client(call, moment)
             asking.setdefault(request.sku, []).append(call)
 
-        await self._each(calls, ask)
-        for sku, askers in asking.items():
-            await _answer_all(askers, self._sales, sku)
+        await self._for_each(calls, ask)
+        # Together: what one sku waits for is not waited for by the others.
+        await _all(_answer_all(askers, self._sales, sku) for sku, askers in asking.items())
 
-    async def _each(
+    async def _for_each(
         self, calls: Sequence[Call], step: Step, then: Callable[[], None] | None = None
     ) -> None:
         """Run `step` on each call, answer with what it raises, then `then`.
@@ -205,64 +196,88 @@ class HotMethods:
         wait for them.
         """
         moment = Moment.read()
-        again: list[Call] = []
-        skus: dict[str, SeckillError] = {}
-        key_unknown = False
+        of_unknown_sku: dict[str, list[Call]] = {}
+        of_unknown_key: list[Call] = []
         for call in calls:
             try:
                 step(call, moment)
             except SeckillError as error:
                 if isinstance(error, IdentityKeyUnknown):
-                    key_unknown = True
-                    again.append(call)
+                    of_unknown_key.append(call)
                 else:
                     call.fail(error)
             except _SaleUnknown as unknown:
-                skus[unknown.sku] = SaleNotFound(metadata={"sku": unknown.sku})
-                again.append(call)
-            except Exception:
-                log.exception("call failed")
-                call.fail(SeckillError())
+                of_unknown_sku.setdefault(unknown.sku, []).append(call)
+            except Exception as error:  # noqa: BLE001 - fails this call, not its batch
+                _fail_unexpectedly(call, error)
         if then is not None:
             then()
-        if again:
-            await self._learn(skus, key_unknown=key_unknown)
-            self._finish(again, step, skus)
-            if then is not None:
-                then()
-
-    async def _learn(self, skus: dict[str, SeckillError], *, key_unknown: bool) -> None:
-        """Ask for what is unknown; `skus` gets the error of each that stays so."""
-        if key_unknown:
+        if of_unknown_key:
             await self._keys.reload_for_unknown_key()
-        for sku in skus:
-            try:
-                await self._sales.read(sku)
-            except SeckillError as error:
-                skus[sku] = error
+            _retry_once(of_unknown_key, step, then)
+        if not of_unknown_sku:
+            return
+        # Together: what one sku waits for is not waited for by the others.
+        await _all(
+            self._find_and_retry(sku, waiting, step, then)
+            for sku, waiting in of_unknown_sku.items()
+        )
 
-    @staticmethod
-    def _finish(calls: Sequence[Call], step: Step, skus: dict[str, SeckillError]) -> None:
-        """The second and last try."""
-        moment = Moment.read()
-        for call in calls:
-            if call.cancelled:
-                continue
-            try:
-                step(call, moment)
-            except SeckillError as error:
+    async def _find_and_retry(
+        self, sku: str, calls: Sequence[Call], step: Step, then: Callable[[], None] | None
+    ) -> None:
+        try:
+            await self._sales.find(sku)
+        except SeckillError as error:
+            for call in calls:
                 call.fail(error)
-            except _SaleUnknown as unknown:
-                call.fail(skus.get(unknown.sku) or SaleNotFound(metadata={"sku": unknown.sku}))
+        except Exception as error:  # noqa: BLE001 - fails the calls for this sku alone
+            fault = fault_of(error)
+            for call in calls:
+                call.fail(fault)
+        else:
+            _retry_once(calls, step, then)
+
+
+def _fail_unexpectedly(call: Call, error: Exception) -> None:
+    """Fail a call with what no code expects, under its own id."""
+    with bound_contextvars(request_id=call.request_id() or request_ids.new()):
+        call.fail(fault_of(error))
+
+
+def _retry_once(calls: Sequence[Call], step: Step, then: Callable[[], None] | None) -> None:
+    """The second and last try."""
+    moment = Moment.read(second_try=True)
+    for call in calls:
+        if call.cancelled:
+            continue
+        try:
+            step(call, moment)
+        except SeckillError as error:
+            call.fail(error)
+        except _SaleUnknown as unknown:
+            call.fail(SaleNotFound(metadata={"sku": unknown.sku}))
+        except Exception as error:  # noqa: BLE001 - fails this call, not its batch
+            _fail_unexpectedly(call, error)
+    if then is not None:
+        then()
+
+
+async def _all(steps: Iterable[Awaitable[None]]) -> None:
+    """Wait for all of them at once. Raises the first fault, once all have ended."""
+    for fault in await asyncio.gather(*steps, return_exceptions=True):
+        if fault is not None:
+            raise fault
 
 
 async def _answer_all(calls: Sequence[Call], sales: Sales, sku: str) -> None:
     try:
         # GetSaleResponse and GatewayServiceGetSaleResponse have the same fields (tested).
         payload = await sales.read(sku)
-    except SeckillError as error:
+    except Exception as error:  # noqa: BLE001 - fails the calls for this sku alone
+        fault = fault_of(error)
         for call in calls:
-            call.fail(error)
+            call.fail(fault)
         return
     for call in calls:
         call.respond(payload)

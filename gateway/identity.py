@@ -1,54 +1,81 @@
 """Who calls: a JWT, verified once (24-81 µs) and remembered until it expires."""
 
-from typing import Any, NamedTuple
+import hashlib
+from typing import NamedTuple
 
-import jwt
-
-from gateway.jwks import KeySet
-from gateway.metrics import JWT_VERIFICATIONS
-from gateway.recent import Recent
+from gateway.metrics import JWT_VERIFICATIONS_TOTAL
+from gateway.risk.claims import ClaimReader
+from gateway.risk.facts import Standing
 from seckill.errors import IdentityInvalid, IdentityMissing
-from seckill.validation import PRINTABLE, USER_ID_MAX
+from seckill.runtime.identity import LEEWAY_S, TOKEN_BYTES_MAX, TokenVerifier, bearer_token
+from seckill.runtime.jwks import KeySet
+from seckill.runtime.recent import Recent
 
-TOKEN_BYTES_MAX = 8 * 1024
-# How far the issuer's clock may differ from ours.
-LEEWAY_S = 5.0
-
-
-class IdentityKeyUnknown(IdentityInvalid):
-    """The JWT names a key that is not known; the key set may have a newer version."""
+# Of a token's SHA-256: what is remembered of a token is short, whatever a caller writes around it.
+DIGEST_BYTES = 16
 
 
 class Buyer(NamedTuple):
-    """Who calls, and until when his token says so (Unix time)."""
+    """Who calls.
+
+    Attributes:
+        user_id: the token's subject.
+        until_s: until when the token says so, Unix time.
+        packed: what it says of the user besides, as Standing.packed has it.
+    """
 
     user_id: str
     until_s: float
+    packed: bytes = b""
+
+    @property
+    def standing(self) -> Standing:
+        """What the token says of the user."""
+        return Standing.unpack(self.packed)
 
 
 class Identity:
     """From `authorization` metadata to a buyer."""
 
-    def __init__(self, keys: KeySet, *, issuer: str, audience: str, remembered_max: int) -> None:
-        """`issuer`, `audience`: what a token must name; `remembered_max`: tokens kept."""
+    def __init__(
+        self,
+        keys: KeySet,
+        *,
+        issuer: str,
+        audience: str,
+        remembered_max: int,
+        reader: ClaimReader | None = None,
+    ) -> None:
+        """
+        Args:
+            keys: of the issuer.
+            issuer, audience: what a token must name.
+            remembered_max: tokens kept.
+            reader: of the claims that say who the user is; None reads none.
+        """
+        self._reader = reader or ClaimReader()
         self._keys = keys
-        self._issuer = issuer
-        self._audience = audience
+        self._verifier = TokenVerifier(keys, issuer=issuer, audience=audience)
         self._known: Recent[bytes, Buyer] = Recent(remembered_max)
         self._generation = keys.generation
 
     def remembered(self, authorization: bytes | None, *, now_s: float) -> Buyer | None:
-        """Who calls, if his token has been verified before and still holds."""
+        """Who calls, if their token has been remembered and still holds."""
         if authorization is None:
             return None
         if self._generation != self._keys.generation:
             self._generation = self._keys.generation
             self._known.clear()
-        buyer = self._known.get(authorization)
+        digest = _digest(authorization)
+        buyer = self._known.get(digest) if digest else None
         return buyer if buyer is not None and now_s < buyer.until_s else None
 
+    def remember(self, authorization: bytes, buyer: Buyer) -> None:
+        """Spare the next verification of a token that `identify` has accepted."""
+        self._known.put(_digest(authorization), buyer)
+
     def identify(self, authorization: bytes | None, *, now_s: float) -> Buyer:
-        """Who calls, which is the token's subject.
+        """Verify a token; return who calls, which is its subject.
 
         Args:
             authorization: "Bearer <JWT>".
@@ -61,39 +88,23 @@ class Identity:
         """
         if authorization is None:
             raise IdentityMissing
-        buyer = self.remembered(authorization, now_s=now_s)
-        if buyer is None:
-            buyer = self._verify(authorization)
-            if buyer.until_s <= now_s:
-                raise IdentityInvalid("the JWT has expired")
-            self._known.put(authorization, buyer)
+        buyer = self._verify(authorization, now_s)
+        if buyer.until_s <= now_s:
+            raise IdentityInvalid("the JWT has expired")
         return buyer
 
-    def _verify(self, authorization: bytes) -> Buyer:
-        scheme, _, token = authorization.partition(b" ")
-        token = token.strip()
-        if scheme.lower() != b"bearer" or not token:
-            raise IdentityMissing
-        if len(token) > TOKEN_BYTES_MAX:
-            raise IdentityInvalid
-        JWT_VERIFICATIONS.inc()
-        try:
-            key = self._keys.get(jwt.get_unverified_header(token).get("kid"))
-            if key is None:
-                raise IdentityKeyUnknown
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                key.key,
-                # The key's own algorithm: what the token asks for is not to be trusted.
-                algorithms=[key.algorithm_name],
-                issuer=self._issuer,
-                audience=self._audience,
-                leeway=LEEWAY_S,
-                options={"require": ["exp", "iss", "aud", "sub"]},
-            )
-        except jwt.PyJWTError as error:
-            raise IdentityInvalid from error
-        user_id = claims["sub"]
-        if len(user_id) > USER_ID_MAX or PRINTABLE.fullmatch(user_id) is None:
-            raise IdentityInvalid("the JWT's subject is not a user id")
-        return Buyer(user_id, float(claims["exp"]) + LEEWAY_S)
+    def _verify(self, authorization: bytes, now_s: float) -> Buyer:
+        token = bearer_token(authorization)
+        JWT_VERIFICATIONS_TOTAL.inc()
+        claims = self._verifier.verify(token)
+        standing = self._reader.read(claims.everything, now_s=now_s)
+        return Buyer(claims.user_id, claims.expire_s + LEEWAY_S, standing.packed())
+
+
+def _digest(authorization: bytes) -> bytes:
+    """What a token is remembered by; empty if there is none, or one that is too long."""
+    scheme, _, token = authorization.partition(b" ")
+    token = token.strip()
+    if not token or len(token) > TOKEN_BYTES_MAX or scheme.lower() != b"bearer":
+        return b""
+    return hashlib.sha256(token).digest()[:DIGEST_BYTES]

@@ -7,27 +7,26 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from gateway.coalescing import Lane, Waiting
-from gateway.front.call import Call
-from seckill.errors import (
-    DependencyUnavailable,
-    NotAllowed,
-    OrderNotFound,
-    SeckillError,
-    from_rpc_error,
-)
+from gateway.batching import Batcher, PendingItem
+from gateway.front.call import PEER_METADATA, Call
+from seckill.errors import DependencyUnavailable, OrderNotFound, SeckillError
 from seckill.order_no import made_at_s
-from seckill.server import time_left_s
-from seckill.v1 import gateway_pb2, order_pb2, order_pb2_grpc
+from seckill.runtime import request_ids
+from seckill.runtime.server import time_left_s
+from seckill.status import from_rpc_error, reason_of
+from seckill.v1 import gateway_pb2, order_pb2, order_pb2_grpc, payment_pb2
 
-# So long a reserved order may be on its way to the database before its absence means anything.
-YOUNG_S = 60.0
+# When to ask again for an unknown order that may be on its way to the database.
 YOUNG_RETRY_S = 0.5
 # Field 1, length-delimited: how an Order stands in GatewayServiceGetOrderResponse.
 ORDER_TAG = b"\x0a"
+# Headers that sign nothing, and are none of order_svc's business.
+NOT_FOR_ORDERS = frozenset({"authorization", "cookie", PEER_METADATA})
+# What order_svc says of an order that does not exist, or is not the buyer's: callers hear the same.
+MISSING = frozenset({"ORDER_NOT_FOUND", "NOT_ALLOWED"})
 
 
-class Poll(Waiting):
+class Poll(PendingItem):
     """One buyer asking for one order."""
 
     __slots__ = ("call", "order_no", "user_id")
@@ -52,14 +51,6 @@ def order_response(encoded: bytes) -> bytes:
     return bytes(prefix) + encoded
 
 
-def order_missing(order_no: str, *, now_s: float) -> OrderNotFound:
-    """The error for an unknown number: one so young may yet appear, and is worth asking again."""
-    young = -YOUNG_S < now_s - made_at_s(order_no) < YOUNG_S
-    return OrderNotFound(
-        retry_after_s=YOUNG_RETRY_S if young else None, metadata={"order_no": order_no}
-    )
-
-
 class Orders:
     """The gateway's side of OrderService."""
 
@@ -68,41 +59,46 @@ class Orders:
         stub: "order_pb2_grpc.OrderServiceAsyncStub",
         *,
         batch_max: int,
-        under_way_max: int,
+        in_flight_max: int,
         waiting_max: int,
         timeout_s: float,
+        arrival_max_s: float,
     ) -> None:
-        """The limits are those of a Lane; `timeout_s` also bounds the other calls."""
+        """The limits are those of a Batcher; `timeout_s` also bounds the other calls.
+
+        `arrival_max_s`: age from which on an unknown order number is unknown for good.
+        """
         self._stub = stub
         self._timeout_s = timeout_s
-        self._lane: Lane[Poll] = Lane(
+        self._arrival_max_s = arrival_max_s
+        self._batcher: Batcher[Poll] = Batcher(
             self._read,
-            stage="order",
+            service="order",
             batch_max=batch_max,
-            under_way_max=under_way_max,
+            in_flight_max=in_flight_max,
             waiting_max=waiting_max,
             timeout_s=timeout_s,
         )
 
     def add(self, poll: Poll) -> None:
-        """Queue a poll; `kick` sends. Raises Overloaded where too many wait."""
-        self._lane.add(poll)
+        """Queue a poll; `flush` sends. Raises Overloaded if too many wait."""
+        self._batcher.add(poll)
 
-    def kick(self) -> None:
+    def flush(self) -> None:
         """Send what waits."""
-        self._lane.kick()
+        self._batcher.flush()
 
     async def _read(self, batch: Sequence[Poll], timeout_s: float) -> None:
         request = order_pb2.BatchGetOrdersRequest(order_nos=[poll.order_no for poll in batch])
         try:
             response = await self._stub.BatchGetOrders(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, stage="order") from error
+            raise from_rpc_error(error, service="order") from error
         if len(response.orders) != len(batch):
             raise DependencyUnavailable("order answered for another batch")
         now_s = time.time()
         for poll, encoded in zip(batch, response.orders, strict=True):
-            _answer(poll, encoded, now_s)
+            self._answer(poll, encoded, now_s)
 
     async def cancel(
         self, order_no: str, *, user_id: str, context: grpc.aio.ServicerContext[Any, Any]
@@ -114,7 +110,7 @@ class Orders:
                 request, timeout=time_left_s(context, self._timeout_s)
             )
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, stage="order") from error
+            raise self._fault(error, order_no) from error
         return response.order
 
     async def pay(
@@ -136,31 +132,74 @@ class Orders:
                 request, timeout=time_left_s(context, self._timeout_s)
             )
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, stage="order") from error
+            raise self._fault(error, payment.order_no) from error
         return response.order
+
+    async def receive_callback(
+        self,
+        callback: gateway_pb2.GatewayServiceReceivePaymentCallbackRequest,
+        *,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> payment_pb2.Payment:
+        """Pass a payment provider's callback on, with its headers. Raises what order_svc answers.
+
+        Returns:
+            What became of the payment; an empty message if the callback told of none.
+        """
+        headers = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str) and key not in NOT_FOR_ORDERS
+        }
+        request = order_pb2.ReceivePaymentCallbackRequest(
+            provider=callback.provider, headers=headers, body=callback.body.data
+        )
+        try:
+            response = await self._stub.ReceivePaymentCallback(
+                request, timeout=time_left_s(context, self._timeout_s)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, service="order") from error
+        return response.payment
 
     async def watch(self, order_no: str, *, user_id: str) -> AsyncIterator[order_pb2.Order]:
         """An order at each change, if it is this buyer's. Raises what order_svc answers."""
         request = order_pb2.WatchOrderRequest(order_no=order_no)
         try:
-            async for response in self._stub.WatchOrder(request):
+            async for response in self._stub.WatchOrder(request, metadata=request_ids.outgoing()):
                 if response.order.user_id != user_id:
-                    raise NotAllowed("this order is another buyer's")
+                    raise self._missing(order_no, now_s=time.time())
                 yield response.order
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, stage="order") from error
+            raise self._fault(error, order_no) from error
 
+    def _answer(self, poll: Poll, encoded: bytes, now_s: float) -> None:
+        if not encoded:
+            poll.call.fail(self._missing(poll.order_no, now_s=now_s))
+            return
+        try:
+            owner = order_pb2.Order.FromString(encoded).user_id
+        except DecodeError:
+            poll.call.fail(SeckillError("the order cannot be read"))
+            return
+        if owner == poll.user_id:
+            poll.call.respond(order_response(encoded))
+        else:
+            # As if there were none: whose numbers exist is nobody else's business.
+            poll.call.fail(self._missing(poll.order_no, now_s=now_s))
 
-def _answer(poll: Poll, encoded: bytes, now_s: float) -> None:
-    if not encoded:
-        poll.call.fail(order_missing(poll.order_no, now_s=now_s))
-        return
-    try:
-        owner = order_pb2.Order.FromString(encoded).user_id
-    except DecodeError:
-        poll.call.fail(SeckillError("the order cannot be read"))
-        return
-    if owner == poll.user_id:
-        poll.call.respond(order_response(encoded))
-    else:
-        poll.call.fail(NotAllowed("this order is another buyer's"))
+    def _missing(self, order_no: str, *, now_s: float) -> OrderNotFound:
+        """The error for an unknown number: one so young may yet appear, and is worth asking again.
+
+        It may have lost its way to the database, and been sent again.
+        """
+        young = abs(now_s - made_at_s(order_no)) < self._arrival_max_s
+        return OrderNotFound(
+            retry_after_s=YOUNG_RETRY_S if young else None, metadata={"order_no": order_no}
+        )
+
+    def _fault(self, error: grpc.aio.AioRpcError, order_no: str) -> SeckillError:
+        """The fault to raise for a failed call about one buyer's order."""
+        if reason_of(error) in MISSING:
+            return self._missing(order_no, now_s=time.time())
+        return from_rpc_error(error, service="order")

@@ -1,25 +1,32 @@
-"""Reservations: one BatchReserve for all who press for a sku at the same time."""
+"""Reservations: one BatchReserve for all attempts at a sku that come at the same time."""
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 
-from gateway.coalescing import Lane, Waiting
+from gateway.admission_ratio import AdmissionRatio
+from gateway.batching import Batcher, PendingItem
 from gateway.front.call import Call
 from gateway.metrics import count_attempts
 from gateway.sales import Sales
 from seckill.errors import (
-    DETAILS_KEY,
     REFUSALS,
+    REQUEST_CHANGES,
     DependencyUnavailable,
+    InvalidField,
     OutcomeUnknown,
     SeckillError,
-    from_rpc_error,
 )
-from seckill.sale_view import SKU_METADATA
+from seckill.runtime.sale_view import SKU_METADATA
+from seckill.status import DETAILS_KEY, from_rpc_error
 from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc
 
+# Share of a batch's time that its first try may take; but the whole time if that is shorter than
+# this: a busy replica that is nearly done is not asked twice.
+FIRST_TRY_SHARE = 0.5
+FIRST_TRY_MIN_S = 0.5
 # What gRPC says when it had no connection to send on: nothing was reserved.
 NEVER_SENT = (
     "connections to all backends failing",
@@ -27,6 +34,9 @@ NEVER_SENT = (
     "DNS resolution failed",
     "empty address list",
 )
+
+
+RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 
 
 def _encoded(outcome: int) -> bytes:
@@ -39,20 +49,22 @@ ANSWERS: dict[int, bytes] = {
 }
 
 
+# Outcomes that are no answer to the public: a request id was sent again with something else.
+MISTAKES = {outcome: InvalidField([change]) for outcome, change in REQUEST_CHANGES.items()}
 # The same as statuses, for callers who name their sku in metadata.
 STATUSES = {outcome: kind() for outcome, kind in REFUSALS.items()}
 
 
 def answer(call: Call, outcome: int) -> None:
-    """Answer a press with an outcome that has no order number, in the form its caller expects."""
+    """Answer an attempt, which got no order number, in the form its caller expects."""
     if outcome in STATUSES and call.metadata(SKU_METADATA) is not None:
         call.fail(STATUSES[outcome])
     else:
         call.respond(ANSWERS[outcome])
 
 
-class Attempt(Waiting):
-    """One admitted press."""
+class Attempt(PendingItem):
+    """One admitted attempt."""
 
     __slots__ = ("call", "quantity", "request_id", "user_id")
 
@@ -67,51 +79,70 @@ class Attempt(Waiting):
 
 
 class Reservations:
-    """One lane for each sku that somebody presses for."""
+    """One batcher for each sku that is being bought."""
 
     def __init__(
         self,
         stub: "inventory_pb2_grpc.InventoryServiceAsyncStub",
         sales: Sales,
         *,
+        ratio: AdmissionRatio,
+        on_reserved: Callable[[Call, str], None] | None = None,
         batch_max: int,
-        under_way_max: int,
+        in_flight_max: int,
         waiting_max: int,
         timeout_s: float,
     ) -> None:
-        """The limits are those of each sku's Lane."""
+        """
+        Args:
+            stub: of inventory_svc.
+            sales: what is known of them.
+            ratio: how many may be under way.
+            on_reserved: is told of each call that was answered RESERVED, and its order's number.
+            batch_max, in_flight_max, waiting_max, timeout_s: limits of each sku's Batcher.
+        """
         self._stub = stub
+        self._on_reserved = on_reserved
         self._sales = sales
+        self._ratio = ratio
         self._batch_max = batch_max
-        self._under_way_max = under_way_max
+        self._in_flight_max = in_flight_max
         self._waiting_max = waiting_max
         self._timeout_s = timeout_s
-        self._lanes: dict[str, Lane[Attempt]] = {}
+        self._batchers: dict[str, Batcher[Attempt]] = {}
 
     def add(self, sku: str, attempt: Attempt) -> None:
-        """Queue an attempt; `kick` sends. Raises Overloaded where too many wait for this sku."""
-        lane = self._lanes.get(sku)
-        if lane is None:
-            lane = self._lanes[sku] = self._open_lane(sku)
-        lane.add(attempt)
+        """Queue an attempt; `flush` sends.
 
-    def kick(self) -> None:
-        """Send what waits. Lanes are few: the skus pressed for at this moment."""
-        for sku, lane in list(self._lanes.items()):
-            if lane.idle:
-                del self._lanes[sku]
+        Raises:
+            Overloaded: too many wait for this sku.
+            AdmissionFull: enough for what remains of the sale are under way.
+        """
+        batcher = self._batchers.get(sku)
+        if batcher is None:
+            batcher = self._batchers[sku] = self._open_batcher(sku)
+        under_way = batcher.under_way
+        if under_way >= self._batch_max:
+            self._ratio.check(sku, attempt.user_id, under_way=under_way)
+        batcher.add(attempt)
+
+    def flush(self) -> None:
+        """Send what waits. Batchers are few: the skus being bought at this moment."""
+        for sku, batcher in list(self._batchers.items()):
+            if batcher.idle:
+                del self._batchers[sku]
             else:
-                lane.kick()
+                batcher.flush()
 
-    def _open_lane(self, sku: str) -> Lane[Attempt]:
+    def _open_batcher(self, sku: str) -> Batcher[Attempt]:
         async def send(batch: Sequence[Attempt], timeout_s: float) -> None:
             await self._reserve(sku, batch, timeout_s)
 
-        return Lane(
+        return Batcher(
             send,
-            stage="inventory",
+            service="inventory",
             batch_max=self._batch_max,
-            under_way_max=self._under_way_max,
+            in_flight_max=self._in_flight_max,
             waiting_max=self._waiting_max,
             timeout_s=self._timeout_s,
         )
@@ -125,13 +156,32 @@ class Reservations:
                 request_id=attempt.request_id,
                 quantity=attempt.quantity,
             )
-        try:
-            response = await self._stub.BatchReserve(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise reserve_fault(error) from error
+        response = await self._ask(request, timeout_s)
         if len(response.results) != len(batch):
             raise OutcomeUnknown("inventory answered for another batch")
         self._answer(sku, batch, response)
+
+    async def _ask(
+        self, request: inventory_pb2.BatchReserveRequest, timeout_s: float
+    ) -> inventory_pb2.BatchReserveResponse:
+        """Ask, and once more if the answer was lost: the attempts' ids make that harmless.
+
+        The second try goes to another replica, if the balancing has one.
+        """
+        ends_s = time.monotonic() + timeout_s
+        first_s = max(timeout_s * FIRST_TRY_SHARE, min(FIRST_TRY_MIN_S, timeout_s))
+        try:
+            return await self._stub.BatchReserve(request, timeout=first_s)
+        except grpc.aio.AioRpcError as error:
+            fault = reserve_fault(error)
+            left_s = ends_s - time.monotonic()
+            if not isinstance(fault, OutcomeUnknown) or left_s <= 0:
+                raise fault from error
+        try:
+            return await self._stub.BatchReserve(request, timeout=left_s)
+        except grpc.aio.AioRpcError as error:
+            # Whatever it says: the first try may have reserved.
+            raise OutcomeUnknown from error
 
     def _answer(
         self,
@@ -139,25 +189,36 @@ class Reservations:
         batch: Sequence[Attempt],
         response: inventory_pb2.BatchReserveResponse,
     ) -> None:
+        if response.HasField("remaining_units"):
+            self._sales.note_remaining(sku, response.remaining_units)
         outcomes: Counter[int] = Counter()
+        reserved: list[tuple[Call, str]] = []
         for attempt, result in zip(batch, response.results, strict=True):
             outcome = result.outcome
             outcomes[outcome] += 1
-            if result.order_no or outcome not in ANSWERS:
+            if outcome in MISTAKES:
+                attempt.call.fail(MISTAKES[outcome])
+            elif result.order_no or outcome not in ANSWERS:
                 self._sales.note_holder(sku, attempt.user_id)
+                self._ratio.note_told(sku, attempt.user_id)
                 # ReserveResult and PurchaseResponse have the same fields (a test holds that).
                 attempt.call.respond(result.SerializeToString())
+                if outcome == RESERVED:
+                    reserved.append((attempt.call, result.order_no))
             else:
                 answer(attempt.call, outcome)
         count_attempts(outcomes)
+        if self._on_reserved is not None:
+            for call, order_no in reserved:
+                self._on_reserved(call, order_no)
 
 
 def reserve_fault(error: grpc.aio.AioRpcError) -> SeckillError:
     """What a failed BatchReserve means: only what was surely not sent has surely no effect."""
     for key, _ in error.trailing_metadata() or ():
         if key == DETAILS_KEY:
-            return from_rpc_error(error, stage="inventory")
+            return from_rpc_error(error, service="inventory")
     unsent = any(text in (error.details() or "") for text in NEVER_SENT)
     if error.code() is grpc.StatusCode.UNAVAILABLE and unsent:
-        return DependencyUnavailable("inventory does not answer", metadata={"stage": "inventory"})
+        return DependencyUnavailable("inventory does not answer", metadata={"service": "inventory"})
     return OutcomeUnknown()

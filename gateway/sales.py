@@ -1,14 +1,17 @@
 """What is known of the sales, without asking: fed by InventoryService.WatchSales.
 
 The flags say what a *new* buyer would be told: sold out, paused, ended, not started. But one who
-holds a unit and repeats his request must get his order's number, also after the sale is sold out,
-and he may have bought through another replica. So with a sale that sells nothing inventory sends
-who holds units of it: a few hundred names, and nobody can join them until the sale sells again,
-which makes a new snapshot. Whoever is not named is refused here; whoever is named is asked for.
+holds a unit and repeats the request must get their order's number, also after the sale is sold out,
+and they may have bought through another replica. So with a sale that sells nothing inventory sends
+who holds units of it: a few hundred names, which no buyer can join until the sale sells again, and
+that makes a new snapshot. Buyers who are not named are refused here; the others are asked for.
 
-What remains are the milliseconds in which a restock's notice is under way: who wins a returned unit
-through another replica just then, and asks here, may be told "sold out" once, and the truth on his
-next attempt.
+What remains are the milliseconds in which a restock's notice is on its way: a buyer who wins a
+returned unit through another replica just then, and asks here, may be told "sold out" once, and the
+truth on their next attempt.
+
+A sku that is not among them does not exist, so nobody who invents skus reaches inventory. A sale
+that was created a moment ago is waited for: its notice is on its way.
 """
 
 import asyncio
@@ -17,52 +20,62 @@ from dataclasses import dataclass, replace
 
 import grpc
 
-from gateway.metrics import HALTED, SALES_STREAM_UP, SOLD_OUT_SALES
-from gateway.recent import Recent
-from seckill.errors import Overloaded, SaleNotFound, SeckillError, from_rpc_error
-from seckill.sale_view import SaleView, apply_changes, follow_sales
+from gateway.metrics import GATEWAY_HALTED, SALES_STREAM_UP, SOLD_OUT_SALES_COUNT
+from seckill.errors import Overloaded, SaleNotFound, SeckillError
+from seckill.runtime.recent import Recent
+from seckill.runtime.sale_view import SaleView, apply_changes, follow_sales
+from seckill.status import from_rpc_error
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc
 
 # A sku that does not exist is not asked for again so soon; the same for a sale's remaining units.
 ANSWER_KEPT_S = 1.0
 ANSWERS_MAX = 8_192
 LOOKUP_TIMEOUT_S = 1.0
+# How long the notice of a sale that was just created may take.
+NOTICE_WAIT_S = 0.25
+# Of the look-ups at once, what unknown skus may take while the stream is down.
+UNKNOWN_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What inventory said when it was asked for a sale; no payload where there is none."""
+    """What inventory said when it was asked for a sale; no payload if there is none."""
 
     payload: bytes | None
     until_s: float
 
 
 class Sales:
-    """The sales, by sku. While the stream is down for too long their flags are not believed."""
+    """The sales, by sku. While the stream is down for too long their flags are not is_fresh."""
 
     def __init__(
         self,
         stub: "inventory_pb2_grpc.InventoryServiceAsyncStub",
         *,
-        believed_s: float,
+        cache_ttl_s: float,
         lookups_max: int,
     ) -> None:
         """
         Args:
             stub: inventory_svc.
-            believed_s: how long flags outlive the stream.
-            lookups_max: sales asked for at the same time.
+            cache_ttl_s: how long flags outlive the stream.
+            lookups_max: sales asked for at the same time, and unknown skus waited for.
         """
         self.seen = asyncio.Event()
         # The kill switch as last heard of. Unlike the flags it stands while nothing is heard: only
         # inventory's word lifts it.
         self.halted = False
         self._stub = stub
-        self._believed_s = believed_s
+        self._cache_ttl_s = cache_ttl_s
         self._lookups_max = lookups_max
         self._views: dict[str, SaleView] = {}
+        # Units that were left of these sales when inventory last spoke of them.
+        self._remaining: dict[str, int] = {}
         self._answers: Recent[str, _Answer] = Recent(ANSWERS_MAX)
         self._lookups: dict[str, asyncio.Task[bytes]] = {}
+        self._unknown_lookups: dict[str, asyncio.Task[bytes]] = {}
+        # Skus that the stream may tell of in a moment.
+        self._awaited: dict[str, asyncio.Future[bool]] = {}
         # None while the stream is up.
         self._down_since_s: float | None = float("-inf")
 
@@ -71,15 +84,24 @@ class Sales:
         return self._views.get(sku)
 
     def note_holder(self, sku: str, user_id: str) -> None:
-        """Somebody was just told of a hold; the stream may tell of it a moment later."""
+        """A buyer was just told of a hold; the stream may tell of it a moment later."""
         view = self._views.get(sku)
         if view is not None and view.holders is not None:
             view.holders.add(user_id)
 
-    def believed(self, monotonic_s: float) -> bool:
+    def remaining(self, sku: str) -> int | None:
+        """Units that were left when inventory last spoke of the sale; None if it is not known."""
+        return self._remaining.get(sku)
+
+    def note_remaining(self, sku: str, units: int) -> None:
+        """Inventory has said with a batch's answers what is left; the stream does not count."""
+        if sku in self._views:
+            self._remaining[sku] = units
+
+    def is_fresh(self, monotonic_s: float) -> bool:
         """Whether the flags are fresh enough to refuse by."""
         down_s = self._down_since_s
-        return down_s is None or monotonic_s - down_s < self._believed_s
+        return down_s is None or monotonic_s - down_s < self._cache_ttl_s
 
     async def read(self, sku: str) -> bytes:
         """A serialized GetSaleResponse, at most a second old.
@@ -89,18 +111,61 @@ class Sales:
             Overloaded: too many sales are being asked for.
             SeckillError: inventory does not answer, or says what is wrong.
         """
+        payload = self._kept(sku)
+        if payload is not None:
+            return payload
+        if sku not in self._views and self._down_since_s is None:
+            await self._until_told(sku)
+        return await self._look_up_once(sku)
+
+    async def find(self, sku: str) -> None:
+        """Return once the sale is known to `get`. Raises what `read` raises."""
+        if sku in self._views or self._kept(sku) is not None:
+            return
+        if self._down_since_s is None:
+            await self._until_told(sku)
+        else:
+            await self._look_up_once(sku)
+
+    def _kept(self, sku: str) -> bytes | None:
+        """The last answer, if it is recent. Raises SaleNotFound if it was that there is none."""
         answer = self._answers.get(sku)
-        if answer is not None and answer.until_s > time.monotonic():
-            if answer.payload is None:
+        if answer is None or answer.until_s <= time.monotonic():
+            return None
+        if answer.payload is None:
+            raise SaleNotFound(metadata={"sku": sku})
+        return answer.payload
+
+    async def _until_told(self, sku: str) -> None:
+        """Wait for the stream to tell of a sale. Raises SaleNotFound if it does not, soon."""
+        notice = self._awaited.get(sku)
+        if notice is None:
+            if len(self._awaited) >= self._lookups_max:
                 raise SaleNotFound(metadata={"sku": sku})
-            return answer.payload
-        lookup = self._lookups.get(sku)
+            loop = asyncio.get_running_loop()
+            notice = self._awaited[sku] = loop.create_future()
+            loop.call_later(NOTICE_WAIT_S, self._stop_waiting, sku, notice)
+        if not await asyncio.shield(notice):
+            raise SaleNotFound(metadata={"sku": sku})
+
+    def _stop_waiting(self, sku: str, notice: asyncio.Future[bool]) -> None:
+        if not notice.done():
+            del self._awaited[sku]
+            self._answers.put(sku, _Answer(None, time.monotonic() + ANSWER_KEPT_S))
+            notice.set_result(False)
+
+    async def _look_up_once(self, sku: str) -> bytes:
+        """One question at a time for each sku; unknown ones leave room to the sales that exist."""
+        known = sku in self._views
+        lookups = self._lookups if known else self._unknown_lookups
+        lookup = lookups.get(sku)
         if lookup is None:
-            if len(self._lookups) >= self._lookups_max:
-                raise Overloaded("too many sales are being looked up")
+            most = self._lookups_max if known else self._lookups_max * UNKNOWN_SHARE
+            if len(lookups) >= max(1, most):
+                raise Overloaded("too many sales are being looked up", wait_s=LOOKUP_TIMEOUT_S / 2)
             lookup = asyncio.create_task(self._look_up(sku), name="sale lookup")
-            self._lookups[sku] = lookup
-            lookup.add_done_callback(lambda _: self._lookups.pop(sku))
+            lookups[sku] = lookup
+            lookup.add_done_callback(lambda _: lookups.pop(sku))
         # One caller's cancellation must not end the lookup of the others.
         return await asyncio.shield(lookup)
 
@@ -113,7 +178,7 @@ class Sales:
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise from_rpc_error(error, stage="inventory") from error
+                raise from_rpc_error(error, service="inventory") from error
         else:
             payload = response.SerializeToString()
             # The stream may be behind, or down; but what it told meanwhile is newer, and an equal
@@ -133,7 +198,7 @@ class Sales:
             raise SeckillError("inventory has not told of its sales yet")
 
     async def watch(self) -> None:
-        """Follow the stream for ever, connecting again where it breaks."""
+        """Follow the stream for ever, connecting again when it breaks."""
         await follow_sales(self._stub, apply=self.apply, broken=self._broken)
 
     def _broken(self) -> None:
@@ -145,12 +210,20 @@ class Sales:
         """Take in a message of the stream."""
         self._views = apply_changes(self._views, message)
         if message.complete:
+            self._remaining.clear()
             self._down_since_s = None
             self.seen.set()
             SALES_STREAM_UP.set(1)
         if message.HasField("kill_switch"):
             self.halted = message.kill_switch.on
-            HALTED.set(self.halted)
+            GATEWAY_HALTED.set(self.halted)
         for sale in message.sales:
+            if sale.loaded:
+                self._remaining[sale.terms.sku] = sale.remaining_units
+            else:
+                self._remaining.pop(sale.terms.sku, None)
             self._answers.drop(sale.terms.sku)
-        SOLD_OUT_SALES.set(sum(view.sold_out for view in self._views.values()))
+            notice = self._awaited.pop(sale.terms.sku, None)
+            if notice is not None:
+                notice.set_result(True)
+        SOLD_OUT_SALES_COUNT.set(sum(view.sold_out for view in self._views.values()))

@@ -1,4 +1,4 @@
-"""The methods that are not hot, on grpc.aio."""
+"""The methods that are not batched, on grpc.aio."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,36 +6,60 @@ from typing import Any
 import grpc
 
 from gateway.admission import Admission, Moment
-from gateway.identity import IdentityKeyUnknown
-from gateway.jwks import KeySet
+from gateway.front.call import PEER_METADATA, USER_AGENT_METADATA
 from gateway.orders import Orders
+from gateway.sale_pages import SalePages
 from gateway.service_name import SERVICE
-from seckill.errors import from_rpc_error
-from seckill.server import time_left_s
-from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc
-from seckill.validation import REQUEST_ID_MAX, Violations, page_size
+from gateway.watches import Watches
+from seckill.errors import PaymentSandboxOff
+from seckill.runtime.identity import IdentityKeyUnknown
+from seckill.runtime.jwks import KeySet
+from seckill.v1 import gateway_pb2
+from seckill.validation import REQUEST_ID_MAX, Violations
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class RestServicer:
-    """ListSales, WatchOrder, CancelOrder and PayOrder; the fronts serve the hot methods."""
+class ContextCaller:
+    """Who calls the grpc.aio server: by its socket, or as the front before it says."""
+
+    def __init__(self, context: Context) -> None:
+        self._metadata = tuple(context.invocation_metadata() or ())
+        peer = context.peer()
+        # Only the front comes by a Unix socket; other callers could write its metadata, too.
+        self._from_front = peer.startswith("unix:")
+        self.peer = (self.metadata(PEER_METADATA) or "") if self._from_front else peer
+
+    def metadata(self, key: str) -> str | None:
+        if key == "user-agent" and self._from_front:
+            # JSON comes by a client of gRPC, which writes its own.
+            named = self.metadata(USER_AGENT_METADATA)
+            if named is not None:
+                return named
+        values = [str(value) for name, value in self._metadata if name == key]
+        return ",".join(values) if values else None
+
+
+class UnbatchedServicer:
+    """ListSales, WatchOrder, CancelOrder and payments; the fronts serve the batched methods."""
 
     def __init__(
         self,
         *,
         admission: Admission,
         keys: KeySet,
-        inventory: "inventory_pb2_grpc.InventoryServiceAsyncStub",
+        pages: SalePages,
         orders: Orders,
-        timeout_s: float,
+        watches: Watches,
+        sandbox_payments: bool,
     ) -> None:
-        """`timeout_s`: longest time for a page of sales."""
+        """`sandbox_payments`: whether buyers may state payments."""
         self._admission = admission
         self._keys = keys
-        self._inventory = inventory
+        self._pages = pages
         self._orders = orders
-        self._timeout_s = timeout_s
+        self._watches = watches
+        self._sandbox_payments = sandbox_payments
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add these methods, and no others of the service, to a server."""
@@ -62,33 +86,32 @@ class RestServicer:
                 request_deserializer=types.GatewayServicePayOrderRequest.FromString,
                 response_serializer=types.GatewayServicePayOrderResponse.SerializeToString,
             ),
+            "ReceivePaymentCallback": unary(
+                self.ReceivePaymentCallback,
+                request_deserializer=types.GatewayServiceReceivePaymentCallbackRequest.FromString,
+                response_serializer=(
+                    types.GatewayServiceReceivePaymentCallbackResponse.SerializeToString
+                ),
+            ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def ListSales(
         self, request: gateway_pb2.GatewayServiceListSalesRequest, context: Context
     ) -> gateway_pb2.GatewayServiceListSalesResponse:
-        self._admission.pass_all(Moment.read())
-        question = inventory_pb2.ListSalesRequest(
-            page_size=page_size(request.page_size), page_token=request.page_token
-        )
-        try:
-            page = await self._inventory.ListSales(
-                question, timeout=time_left_s(context, self._timeout_s)
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, stage="inventory") from error
-        return gateway_pb2.GatewayServiceListSalesResponse(
-            sales=page.sales, next_page_token=page.next_page_token
-        )
+        self._admission.charge_client(ContextCaller(context), Moment.read())
+        return await self._pages.read(request)
 
     async def WatchOrder(
         self, request: gateway_pb2.GatewayServiceWatchOrderRequest, context: Context
     ) -> AsyncIterator[gateway_pb2.GatewayServiceWatchOrderResponse]:
         user_id = await self._buyer(context)
-        _check_order_no(request.order_no)
-        async for order in self._orders.watch(request.order_no, user_id=user_id):
-            yield gateway_pb2.GatewayServiceWatchOrderResponse(order=order)
+        order_no = request.order_no
+        _check_order_no(order_no)
+        address = self._admission.address(ContextCaller(context))
+        with self._watches.opened(user_id=user_id, order_no=order_no, address=address):
+            async for order in self._orders.watch(order_no, user_id=user_id):
+                yield gateway_pb2.GatewayServiceWatchOrderResponse(order=order)
 
     async def CancelOrder(
         self, request: gateway_pb2.GatewayServiceCancelOrderRequest, context: Context
@@ -102,6 +125,8 @@ class RestServicer:
         self, request: gateway_pb2.GatewayServicePayOrderRequest, context: Context
     ) -> gateway_pb2.GatewayServicePayOrderResponse:
         user_id = await self._buyer(context)
+        if not self._sandbox_payments:
+            raise PaymentSandboxOff
         violations = Violations()
         violations.order_no("order_no", request.order_no)
         violations.printable("payment_id", request.payment_id, REQUEST_ID_MAX)
@@ -110,18 +135,28 @@ class RestServicer:
         order = await self._orders.pay(request, user_id=user_id, context=context)
         return gateway_pb2.GatewayServicePayOrderResponse(order=order)
 
+    async def ReceivePaymentCallback(
+        self, request: gateway_pb2.GatewayServiceReceivePaymentCallbackRequest, context: Context
+    ) -> gateway_pb2.GatewayServiceReceivePaymentCallbackResponse:
+        # The provider proves itself to order_svc, by the signature in its headers.
+        self._admission.charge_callback(ContextCaller(context), Moment.read())
+        payment = await self._orders.receive_callback(request, context=context)
+        return gateway_pb2.GatewayServiceReceivePaymentCallbackResponse(
+            state=payment.state, reason=payment.reason
+        )
+
     async def _buyer(self, context: Context) -> str:
-        """The buyer, admitted. The peer is the front's socket, so no address is charged."""
+        """The buyer, charged and admitted."""
         moment = Moment.read()
-        self._admission.pass_all(moment)
-        metadata = dict(context.invocation_metadata() or ())
-        value = metadata.get("authorization")
-        authorization = value.encode() if isinstance(value, str) else None
+        caller = ContextCaller(context)
+        self._admission.charge_order_call(caller, moment)
+        value = caller.metadata("authorization")
+        authorization = None if value is None else value.encode()
         try:
-            return self._admission.pass_buyer(authorization, moment).user_id
+            return self._admission.authenticate(authorization, moment).user_id
         except IdentityKeyUnknown:
             await self._keys.reload_for_unknown_key()
-            return self._admission.pass_buyer(authorization, Moment.read()).user_id
+            return self._admission.authenticate(authorization, Moment.read()).user_id
 
 
 def _check_order_no(order_no: str) -> None:

@@ -1,1 +1,1 @@
-"""The inventory stage: decides who gets a unit, and passes each reservation on to Kafka."""
+"""The inventory service: decides who gets a unit, and relays each reservation to Kafka."""

@@ -1,132 +1,253 @@
-"""Wires inventory_svc and runs it: `python -m inventory_svc`."""
+"""`python -m inventory_svc`: the wiring, by hand."""
 
 import os
 import random
 import socket
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 
+import redis.asyncio
 import structlog
 
+from inventory_svc import metrics
 from inventory_svc.durability import configuration_checks
-from inventory_svc.holds import HoldsReader
-from inventory_svc.kill_switch import KillSwitch
-from inventory_svc.producer import OrdersProducer
-from inventory_svc.rebuild import Rebuilder
-from inventory_svc.registry import ORDER_SERVICE, READS, SaleRegistry
-from inventory_svc.relay import Relay
-from inventory_svc.sales import Sales
-from inventory_svc.scripts import Confirmation
-from inventory_svc.service import InventoryService
+from inventory_svc.fence.fence import StoreFence
+from inventory_svc.fence.lease import StoreLease
+from inventory_svc.outbox.relay import Relay
+from inventory_svc.outbox.sender import EntrySender
+from inventory_svc.outbox.streams import OutboxStreams
+from inventory_svc.outbox.unreadable import UnreadableEntries
+from inventory_svc.rpc.service import InventoryService
+from inventory_svc.sales.kill_switch import KillSwitch
+from inventory_svc.sales.rebuild import Rebuilder
+from inventory_svc.sales.registry import ORDER_SERVICE, READS, SaleRegistry
+from inventory_svc.sales.sales import Sales
+from inventory_svc.sales.sync import SaleSync
+from inventory_svc.sales.watch import SalesWatch
 from inventory_svc.settings import InventorySettings
-from inventory_svc.stock import Stock
-from inventory_svc.streams import OutboxStreams
-from inventory_svc.unreadable import UnreadableEntries
-from inventory_svc.upkeep import StockUpkeep
-from inventory_svc.watch import SalesWatch
-from seckill.channel import open_channel
-from seckill.clock import SystemClock
-from seckill.process import Process, run
-from seckill.redis_client import open_redis
-from seckill.server import Health, serving
+from inventory_svc.stock.holds import HoldsReader
+from inventory_svc.stock.loader import SaleLoader
+from inventory_svc.stock.scripts import Confirmation
+from inventory_svc.stock.stock import Stock
+from seckill.runtime.channel import open_channel
+from seckill.runtime.clock import SystemClock
+from seckill.runtime.kafka_writer import KafkaWriter
+from seckill.runtime.process import HealthCheck, Process, run
+from seckill.runtime.redis_client import check_writable, open_redis
+from seckill.runtime.server import Health, serving
 from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
 
 SERVICES = ("seckill.v1.InventoryService",)
 log = structlog.get_logger()
 
 
-async def serve(settings: InventorySettings, process: Process) -> None:
-    """Open the stores, start the relay and the watch, serve until stopped."""
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What most parts are built on."""
+
+    settings: InventorySettings
+    redis: "redis.asyncio.Redis"
+    registry: SaleRegistry
+    clock: SystemClock
+    lease: StoreLease
+    # For questions about the store; known to the type checker only.
+    confirmations: "order_pb2_grpc.OrderServiceAsyncStub"
+
+    @property
+    def confirm(self) -> Confirmation:
+        """What replicas of Redis must have before a write counts."""
+        return Confirmation(
+            replicas=self.settings.inventory_wait_replicas,
+            timeout_ms=self.settings.inventory_wait_timeout_ms,
+        )
+
+
+async def open_connections(settings: InventorySettings, process: Process) -> Connections:
+    """Open the connections to Redis and to order_svc."""
     clock = SystemClock()
-    redis = await process.enter(open_redis(settings))
+    client = await process.enter(open_redis(settings))
     orders = await process.enter(
         open_channel(settings.order_target, service=ORDER_SERVICE, reads=READS)
     )
-    confirm = Confirmation(
-        replicas=settings.inventory_wait_replicas,
-        timeout_ms=settings.inventory_wait_timeout_ms,
+    # Asked all the time, also while the order service is away: no reason to refuse other calls.
+    confirmations = await process.enter(
+        open_channel(settings.order_target, service=ORDER_SERVICE, breaker=False)
     )
-    stock = Stock(
-        redis,
-        clock=clock,
-        rng=random.SystemRandom(),
-        scripts_max=settings.inventory_scripts_max,
-        waiting_max=settings.inventory_waiting_max,
-        backlog_max=settings.inventory_backlog_max,
-        confirm=confirm,
-    )
-    upkeep = StockUpkeep(redis)
-    sales = Sales(redis)
-    kill_switch = KillSwitch(redis, confirm=confirm)
-    watch = SalesWatch(
-        redis,
-        sales,
-        kill_switch,
-        clock=clock,
-        interval_s=settings.inventory_watch_interval_s,
-        first_timeout_s=settings.redis_timeout_s,
-        streams_max=settings.inventory_watch_streams_max,
-    )
-    holds = HoldsReader(redis)
     registry = SaleRegistry(
         order_pb2_grpc.OrderServiceStub(orders),
         clock=clock,
         timeout_s=settings.inventory_order_timeout_s,
     )
-    streams = OutboxStreams(
-        redis,
+    return Connections(
+        settings,
+        client,
+        registry,
+        clock,
+        StoreLease(client, clock=clock),
+        order_pb2_grpc.OrderServiceStub(confirmations),
+    )
+
+
+def build_stock(connections: Connections) -> Stock:
+    """Stock, which decides every purchase."""
+    settings = connections.settings
+    return Stock(
+        connections.redis,
+        clock=connections.clock,
+        rng=random.SystemRandom(),
+        scripts_max=settings.inventory_scripts_max,
+        waiting_max=settings.inventory_waiting_max,
+        backlog_max=settings.inventory_backlog_max,
+        confirm=connections.confirm,
+        guard=connections.lease,
+    )
+
+
+def build_streams(connections: Connections) -> OutboxStreams:
+    """The outboxes as this process reads them."""
+    settings = connections.settings
+    return OutboxStreams(
+        connections.redis,
         # Never the name of a process that died: its entries are taken over when idle.
         consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         entries_max=settings.inventory_relay_entries_max,
         claim_idle_s=settings.inventory_relay_claim_idle_s,
+        confirm=connections.confirm,
     )
-    relay = Relay(
-        streams,
-        OrdersProducer(
-            settings.kafka_bootstrap,
-            topic=settings.orders_topic,
-            dead_letter_topic=settings.dead_letter_topic,
-            batch_entries_max=settings.inventory_relay_batch_entries_max,
-            batch_bytes_max=settings.inventory_relay_batch_bytes_max,
-            delivery_timeout_s=settings.inventory_relay_delivery_timeout_s,
-        ),
-        UnreadableEntries(sales=sales, holds=holds, streams=streams, registry=registry),
-        settings=settings,
-        clock=clock,
+
+
+def build_relay(
+    connections: Connections, *, streams: OutboxStreams, sales: Sales, holds: HoldsReader
+) -> Relay:
+    """The relay, with its Kafka writer; connected once there is something to send."""
+    settings = connections.settings
+    writer = KafkaWriter(
+        settings.kafka_bootstrap,
+        timeout_s=settings.inventory_relay_delivery_timeout_s,
+        batch_records_max=settings.inventory_relay_batch_entries_max,
+        batch_bytes_max=settings.inventory_relay_batch_bytes_max,
+        on_failure=metrics.RELAY_FAILURES_TOTAL.labels("kafka").inc,
     )
+    clock = connections.clock
+    unreadable = UnreadableEntries(
+        sales=sales, holds=holds, streams=streams, registry=connections.registry
+    )
+    sender = EntrySender(streams, writer, unreadable, settings=settings, clock=clock)
+    return Relay(streams, sender, settings=settings, clock=clock)
+
+
+def build_watch(connections: Connections, *, sales: Sales, kill_switch: KillSwitch) -> SalesWatch:
+    """The watch that tells gateways of sales and of the kill switch."""
+    settings = connections.settings
+    return SalesWatch(
+        connections.redis,
+        sales,
+        kill_switch,
+        clock=connections.clock,
+        interval_s=settings.inventory_watch_interval_s,
+        first_timeout_s=settings.redis_timeout_s,
+        streams_max=settings.inventory_watch_streams_max,
+    )
+
+
+def build_fence(connections: Connections, *, rebuilder: Rebuilder) -> StoreFence:
+    """The fence, which decides whether this Redis may promise units."""
+    settings = connections.settings
+    return StoreFence(
+        connections.redis,
+        connections.confirmations,
+        connections.lease,
+        clock=connections.clock,
+        lease_s=settings.inventory_store_lease_s,
+        rebuild=partial(rebuilder.rebuild, timeout_s=settings.inventory_rebuild_timeout_s),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All parts of the service."""
+
+    service: InventoryService
+    relay: Relay
+    watch: SalesWatch
+    fence: StoreFence
+
+
+def build_inventory(connections: Connections) -> Inventory:
+    """The service and what runs beside it."""
+    client = connections.redis
+    sales, holds = Sales(client), HoldsReader(client)
+    loader = SaleLoader(client, guard=connections.lease)
+    kill_switch = KillSwitch(client, confirm=connections.confirm)
+    watch = build_watch(connections, sales=sales, kill_switch=kill_switch)
+    streams = build_streams(connections)
+    relay = build_relay(connections, streams=streams, sales=sales, holds=holds)
     rebuilder = Rebuilder(
         sales=sales,
-        upkeep=upkeep,
+        loader=loader,
         streams=streams,
         relay=relay,
-        registry=registry,
-        clock=clock,
-        redis_timeout_s=settings.redis_timeout_s,
+        registry=connections.registry,
+        clock=connections.clock,
+        redis_timeout_s=connections.settings.redis_timeout_s,
     )
     service = InventoryService(
-        stock=stock,
-        upkeep=upkeep,
+        stock=build_stock(connections),
+        loader=loader,
         rebuilder=rebuilder,
         holds=holds,
         sales=sales,
+        sync=SaleSync(
+            client,
+            sales=sales,
+            registry=connections.registry,
+            redis_timeout_s=connections.settings.redis_timeout_s,
+        ),
         kill_switch=kill_switch,
         watch=watch,
         relay=relay,
-        registry=registry,
-        settings=settings,
-        clock=clock,
+        registry=connections.registry,
+        settings=connections.settings,
+        clock=connections.clock,
     )
-    await process.spawn("relay", relay.run())
-    await process.spawn("watch", watch.run())
-    readiness = {}
-    for store, configuration in configuration_checks(settings, redis).items():
+    fence = build_fence(connections, rebuilder=rebuilder)
+    return Inventory(service, relay, watch, fence)
+
+
+async def start_checks(
+    connections: Connections, process: Process, fence: StoreFence
+) -> Mapping[str, HealthCheck]:
+    """Start to confirm the store and to look at the stores' configuration; returns the readiness
+    checks that tell what was seen.
+    """
+    await process.spawn("store-fence", fence.run())
+    await process.spawn("stale-sales", fence.rebuild_discarded())
+    client = connections.redis
+    checks: dict[str, HealthCheck] = {
+        "redis": partial(check_writable, client),
+        "store": fence.check,
+    }
+    for store, configuration in configuration_checks(connections.settings, client).items():
         await process.spawn(f"{store}-configuration", configuration.run())
-        readiness[f"{store}_configuration"] = configuration.check
+        checks[f"{store}_configuration"] = configuration.check
+    return checks
+
+
+async def serve(settings: InventorySettings, process: Process) -> None:
+    """Open the stores, start the relay and the watch, serve until stopped."""
+    connections = await open_connections(settings, process)
+    inventory = build_inventory(connections)
+    await process.spawn("relay", inventory.relay.run())
+    await process.spawn("watch", inventory.watch.run())
+    checks = await start_checks(connections, process, inventory.fence)
     health = Health(SERVICES)
     port = await process.enter(
         serving(
             settings.inventory_listen,
             lambda server: inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
-                service, server
+                inventory.service, server
             ),
             settings=settings,
             health_state=health,
@@ -134,14 +255,7 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         )
     )
     log.info("serving", port=port)
-    try:
-        await process.until_stopped(
-            health,
-            {"redis": redis.ping, **readiness},
-        )
-    finally:
-        # Streams that never end by themselves would hold up the drain.
-        watch.close()
+    await process.until_stopped(health, {"relay": inventory.relay.check, **checks})
 
 
 if __name__ == "__main__":

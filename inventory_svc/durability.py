@@ -1,4 +1,4 @@
-"""Whether Redis and Kafka are configured to keep what they have acknowledged."""
+"""Checks that Redis and Kafka are configured to keep what they have acknowledged."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,26 +17,29 @@ from redis.exceptions import ResponseError
 from inventory_svc import metrics
 from inventory_svc.settings import InventorySettings
 from seckill.errors import DependencyUnavailable
-from seckill.redis_client import redis_faults
-from seckill.safety import ConfigurationCheck, Look
+from seckill.runtime.kafka_faults import kafka_faults
+from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.safety import ConfigurationCheck, Look
 
 if TYPE_CHECKING:
     import redis.asyncio
 
 IN_SYNC_REPLICAS_MIN = 2
+# The largest reservation event in a record batch of its own has about 500 bytes.
+ENTRY_BYTES_MAX = 1_024
 KAFKA_TIMEOUT_MS = 5_000
 
 
 async def unsafe_redis_settings(
     client: "redis.asyncio.Redis", *, production: bool
 ) -> Sequence[str] | None:
-    """A sentence for each setting with which Redis may lose reservations.
+    """Return a sentence for each setting with which Redis may lose reservations.
 
     Args:
         production: an append-only file is demanded too.
 
     Returns:
-        None where Redis does not let us look, as managed ones do.
+        None if Redis does not let us look, as managed ones do.
 
     Raises:
         DependencyUnavailable: it does not answer.
@@ -49,7 +52,7 @@ async def unsafe_redis_settings(
             return None
         raise
     problems = []
-    # Whatever else it is, keys of a sale would be evicted while it sells.
+    # With any other policy keys of a sale would be evicted while it sells.
     policy = found.get("maxmemory-policy", "noeviction")
     if policy != "noeviction":
         problems.append(f"maxmemory-policy is {policy}, and must be noeviction")
@@ -59,20 +62,21 @@ async def unsafe_redis_settings(
 
 
 async def unsafe_kafka_settings(bootstrap: str, *, topic: str) -> Sequence[str] | None:
-    """A sentence for each setting with which Kafka may lose reservations.
+    """Return a sentence for each setting with which Kafka may lose reservations.
 
     Args:
         bootstrap: the brokers.
-        topic: where reservations go.
+        topic: the orders topic.
 
     Returns:
-        None where Kafka does not let us look.
+        None if Kafka does not let us look.
 
     Raises:
         DependencyUnavailable: it does not answer.
     """
     try:
-        values = await _topic_settings(bootstrap, topic)
+        with kafka_faults():
+            values = await _topic_settings(bootstrap, topic)
     except (ClusterAuthorizationFailedError, TopicAuthorizationFailedError):
         return None
     except (KafkaError, OSError, TimeoutError) as error:
@@ -82,6 +86,11 @@ async def unsafe_kafka_settings(bootstrap: str, *, topic: str) -> Sequence[str] 
     if in_sync < IN_SYNC_REPLICAS_MIN:
         problems.append(
             f"min.insync.replicas of {topic} is {in_sync}, and must be {IN_SYNC_REPLICAS_MIN}"
+        )
+    limit_bytes = int(values.get("max.message.bytes", ENTRY_BYTES_MAX))
+    if limit_bytes < ENTRY_BYTES_MAX:
+        problems.append(
+            f"max.message.bytes of {topic} is {limit_bytes}, and must be {ENTRY_BYTES_MAX}"
         )
     if values.get("unclean.leader.election.enable") == "true":
         problems.append(f"unclean.leader.election.enable of {topic} is true")
@@ -105,7 +114,7 @@ async def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
 def configuration_checks(
     settings: InventorySettings, client: "redis.asyncio.Redis"
 ) -> dict[str, ConfigurationCheck]:
-    """Checks by store; none where the settings switch them off."""
+    """Return the checks by store; none if the settings switch them off."""
     production = settings.profile == "production"
     looks: dict[str, Look] = {}
     if settings.inventory_check_configuration:
@@ -119,7 +128,7 @@ def configuration_checks(
             store,
             look,
             interval_s=settings.inventory_configuration_interval_s,
-            hidden=partial(metrics.configuration_hidden.labels(store).set, 1),
+            hidden=partial(metrics.CONFIGURATION_HIDDEN.labels(store).set, 1),
         )
         for store, look in looks.items()
     }

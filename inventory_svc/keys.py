@@ -11,10 +11,15 @@ NOTICES = "seckill:notices"
 # String "`Unix ms` `reason`" while nothing may be sold; and the pub/sub channel that tells when it
 # has been set or removed.
 KILL_SWITCH = "seckill:kill-switch"
+# String: the token of the store's generation; who has it has that generation's data. Replicas and
+# the files of Redis have it too (docs/adr/0019).
+GENERATION = "seckill:generation"
+# String: which mesh this Redis belongs to; written once, and compared by every other mesh.
+MESH = "seckill:mesh"
 # Consumer group of the relay on each outbox stream.
 RELAY_GROUP = "relay"
-# The only field of an outbox entry.
-ENTRY_FIELD = b"o"
+# The only field of an outbox entry: a batch of reservations, or one.
+BATCH_FIELD, SINGLE_FIELD = b"b", b"o"
 
 
 def sale_key(sku: str) -> str:
@@ -23,25 +28,50 @@ def sale_key(sku: str) -> str:
 
 
 def stock_key(sku: str) -> str:
-    """String with the units nobody holds."""
+    """String with the units that are not held."""
     return f"seckill:stock:{{{sku}}}"
 
 
 def users_key(sku: str) -> str:
-    """Hash user → hold."""
+    """Hash user → hold (grammar: stock/hold.py)."""
     return f"seckill:users:{{{sku}}}"
 
 
+def past_key(sku: str) -> str:
+    """Hash user → the holds that a later one of the same buyer has replaced (stock/hold.py)."""
+    return f"seckill:past:{{{sku}}}"
+
+
 def staged_key(sku: str, epoch: int) -> str:
-    """Hash user → hold of a rebuild that is under way."""
+    """Hash user → hold of a rebuild in progress."""
     return f"seckill:staged:{{{sku}}}:{epoch}"
 
 
-def asked_key(sku: str) -> str:
-    """String without meaning: written so that there is a write whose replication can be awaited."""
+def staged_past_key(sku: str, epoch: int) -> str:
+    """Hash user → earlier holds of a rebuild in progress."""
+    return f"seckill:staged-past:{{{sku}}}:{epoch}"
+
+
+def replication_marker_key(sku: str) -> str:
+    """Dummy write that WAIT can be issued against."""
     return f"seckill:asked:{{{sku}}}"
 
 
-def queue_key(sku: str) -> str:
-    """Stream of reservations that Kafka does not have yet: the outbox."""
+def outbox_key(sku: str) -> str:
+    """Stream of outbox entries: batches of reservations that Kafka does not have yet."""
+    return f"seckill:outbox:{{{sku}}}"
+
+
+def backlog_key(sku: str) -> str:
+    """Hash with how many entries and reservations the scripts have left in the outbox."""
+    return f"seckill:backlog:{{{sku}}}"
+
+
+def single_outbox_key(sku: str) -> str:
+    """Stream to which version 0.2 writes an entry for each reservation (docs/adr/0015)."""
     return f"seckill:queue:{{{sku}}}"
+
+
+def sku_of(key: str) -> str:
+    """Return the sku in a key of these."""
+    return key[key.index("{") + 1 : key.index("}")]

@@ -1,53 +1,62 @@
-"""What inventory_svc counts beside its calls."""
+"""Metrics of inventory_svc beside those of its calls."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from seckill.v1 import inventory_pb2
 
-attempts = Counter("seckill_reserve_attempts", "Attempts to reserve, by outcome.", ["outcome"])
-batch_items = Histogram(
+RESERVE_ATTEMPTS_TOTAL = Counter(
+    "seckill_reserve_attempts_total", "Attempts to reserve, by outcome.", ["outcome"]
+)
+RESERVE_BATCH_ITEMS = Histogram(
     "seckill_reserve_batch_items",
-    "Attempts decided by one run of the script.",
+    "Attempts decided by one run of reserve.lua.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
-released_units = Counter("seckill_released_units", "Units given back to stock.")
-outbox_depth = Gauge("seckill_outbox_depth", "Reservations that Kafka does not have yet.")
-outbox_oldest_age = Gauge(
+RESERVE_UNCONFIRMED_BATCHES_TOTAL = Counter(
+    "seckill_reserve_unconfirmed_batches_total",
+    "Batches with reservations that too few replicas of Redis have confirmed in time.",
+)
+RELEASED_UNITS_TOTAL = Counter("seckill_released_units_total", "Units given back to stock.")
+OUTBOX_DEPTH = Gauge("seckill_outbox_depth", "Reservations that Kafka does not have yet.")
+OUTBOX_OLDEST_AGE_SECONDS = Gauge(
     "seckill_outbox_oldest_age_seconds", "Age of the oldest reservation that waits for Kafka."
 )
-relay_entries = Counter(
-    "seckill_relay_entries", "Reservations that Kafka has acknowledged to the relay."
+RELAY_ENTRIES_TOTAL = Counter(
+    "seckill_relay_entries_total", "Reservations that Kafka has acknowledged to the relay."
 )
-relay_batch_entries = Histogram(
+RELAY_BATCH_ENTRIES = Histogram(
     "seckill_relay_batch_entries",
     "Reservations in one record batch.",
     buckets=(1, 4, 16, 64, 128, 256, 512, 1024, 2048),
 )
-relay_claimed = Counter(
-    "seckill_relay_claimed_entries", "Entries taken over from a relay that left them unfinished."
+RELAY_CLAIMED_ENTRIES_TOTAL = Counter(
+    "seckill_relay_claimed_entries_total",
+    "Outbox entries taken over from a relay that left them unfinished.",
 )
-relay_failures = Counter(
-    "seckill_relay_failures", "Passes of the relay that failed, by store.", ["store"]
+RELAY_FAILURES_TOTAL = Counter(
+    "seckill_relay_failures_total", "Failed writes of the relay, by store.", ["store"]
 )
-dead_letters = Counter(
-    "seckill_relay_dead_letters", "Outbox entries that could not be read, now dead letters."
+RELAY_DEAD_LETTERS_TOTAL = Counter(
+    "seckill_relay_dead_letters_total", "Reservations that could not be sent, now dead letters."
 )
-rebuilds = Counter("seckill_sale_rebuilds", "Sales loaded anew from the database.")
-unconfirmed_batches = Counter(
-    "seckill_reserve_unconfirmed_batches",
-    "Batches with reservations that too few replicas of Redis have confirmed in time.",
-)
-configuration_hidden = Gauge(
+SALE_REBUILDS_TOTAL = Counter("seckill_sale_rebuilds_total", "Sales rebuilt from the database.")
+CONFIGURATION_HIDDEN = Gauge(
     "seckill_configuration_hidden",
-    "1 where a store does not let us read the settings that keep its data safe.",
+    "1 if a store does not let us read the settings that keep its data safe.",
     ["store"],
 )
-halted = Gauge("seckill_inventory_halted", "1 while the kill switch is on.")
-watch_streams = Gauge("seckill_watch_sales_streams", "Open WatchSales streams.")
+STORE_GENERATION = Gauge(
+    "seckill_store_generation", "Generation of the Redis primary that was last confirmed."
+)
+STORE_FENCED = Gauge(
+    "seckill_store_fenced", "1 while this Redis may not promise units: stale, or not confirmed."
+)
+INVENTORY_HALTED = Gauge("seckill_inventory_halted", "1 while the kill switch is on.")
+WATCH_SALES_STREAMS = Gauge("seckill_watch_sales_streams", "Open WatchSales streams.")
 
 # The children, looked up once: labels come from the contract's enum only.
-attempts_by_outcome = {
-    value: attempts.labels(name.removeprefix("PURCHASE_OUTCOME_").lower())
+ATTEMPTS_BY_OUTCOME = {
+    value: RESERVE_ATTEMPTS_TOTAL.labels(name.removeprefix("PURCHASE_OUTCOME_").lower())
     for name, value in inventory_pb2.PurchaseOutcome.items()
     if value != inventory_pb2.PURCHASE_OUTCOME_UNSPECIFIED
 }

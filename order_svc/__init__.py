@@ -1,1 +1,1 @@
-"""The order stage: keeps orders from the reservation to the payment or the cancellation."""
+"""The order service: keeps orders from the reservation to the payment or the cancellation."""

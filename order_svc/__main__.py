@@ -1,126 +1,347 @@
-"""The order stage's process: `python -m order_svc`."""
+"""The order service's process: `python -m order_svc`."""
 
 import random
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
+import grpc
 import structlog
 
-from order_svc.board import OrderBoard
-from order_svc.consumer import OrderConsumer
-from order_svc.database import Database, open_database, wait_for_schema
-from order_svc.dead_letters import open_dead_letters
-from order_svc.durability import unsafe_settings
-from order_svc.event_relay import EventRelay
-from order_svc.intake import OrderIntake
-from order_svc.kafka_writer import open_writer
-from order_svc.pipeline import Pipeline
-from order_svc.projection import OrderProjection
-from order_svc.repository import OrderRepository
-from order_svc.sales import SaleRepository
-from order_svc.service import SERVICE
+from order_svc.audit.audit import SaleAuditor
+from order_svc.db.database import Database, open_database, wait_for_schema
+from order_svc.db.durability import unsafe_settings
+from order_svc.events.relay import EventRelay
+from order_svc.gate.feed import GateRulesFeed
+from order_svc.gate.repository import GateRepository
+from order_svc.hoarding.buyers import BuyerHistories
+from order_svc.hoarding.review import OrderVoids, SaleReviewer
+from order_svc.intake.barrier import ConsumerBarrier
+from order_svc.intake.batch_processor import BatchProcessor
+from order_svc.intake.consumer import OrderConsumer
+from order_svc.intake.dead_letter_queue import open_dead_letter_queue
+from order_svc.intake.dead_letters import open_dead_letter_writer
+from order_svc.intake.delays import DelayWriter
+from order_svc.intake.writer import OrderWriter
+from order_svc.orders.projection import OrderProjection
+from order_svc.orders.reader import OrderReader
+from order_svc.orders.repository import OrderRepository
+from order_svc.payments.repository import PaymentRepository
+from order_svc.rpc.admin import ADMIN_SERVICE, OrderAdminService
+from order_svc.rpc.audit import AuditHandlers
+from order_svc.rpc.buyer_history import BUYER_HISTORY_SERVICE, BuyerHistoryService
+from order_svc.rpc.dead_letters import DeadLetterHandlers
+from order_svc.rpc.gate import GATE_SERVICE, GateRulesService
+from order_svc.rpc.operators import SETTING, ClosedGate, Gate, OpenGate
+from order_svc.rpc.orders import OrderHandlers
+from order_svc.rpc.payments import PaymentHandlers
+from order_svc.rpc.recovery import RecoveryHandlers
+from order_svc.rpc.restore import RestoreHandlers
+from order_svc.rpc.sale_changes import SaleChangeHandlers
+from order_svc.rpc.sale_review import REVIEW_SERVICE, SaleReviewService
+from order_svc.rpc.sales import SaleHandlers
+from order_svc.rpc.service import SERVICE, OrderService
+from order_svc.rpc.webhooks import WebhookHandlers
+from order_svc.sales.changes import SaleChanges
+from order_svc.sales.generation import StoreGeneration
+from order_svc.sales.recovery import SaleRecovery
+from order_svc.sales.repository import SaleRepository
 from order_svc.settings import OrderSettings
-from order_svc.upkeep import SaleUpkeep
-from order_svc.upkeep_service import UpkeepServicer
 from order_svc.webhooks.deliveries import Deliveries
-from order_svc.webhooks.lane import WebhookLane, run_lanes
+from order_svc.webhooks.delivery_admin import DeliveryAdmin
+from order_svc.webhooks.dispatcher import EndpointDispatcher, run_dispatchers
+from order_svc.webhooks.maintenance import WebhookMaintenance
 from order_svc.webhooks.sender import open_sender
-from order_svc.webhooks.upkeep import WebhookUpkeep
-from order_svc.work import BatchWork
-from seckill.clock import Clock, SystemClock
-from seckill.delay import DelaySet
-from seckill.process import Process, run
-from seckill.redis_client import open_redis, redis_faults
-from seckill.safety import ConfigurationCheck
-from seckill.server import Health, serving
-from seckill.v1 import order_pb2_grpc
+from seckill.runtime.clock import Clock, SystemClock
+from seckill.runtime.delay import DelaySet
+from seckill.runtime.jwks import KeySet
+from seckill.runtime.kafka_writer import open_writer
+from seckill.runtime.process import Process, run
+from seckill.runtime.redis_client import check_writable, open_redis
+from seckill.runtime.roles import OPERATOR_ROLE, SERVICE_ROLE, RoleGate
+from seckill.runtime.safety import ConfigurationCheck
+from seckill.runtime.server import Health, serving
+from seckill.v1 import gate_pb2_grpc, hoarding_pb2_grpc, order_admin_pb2_grpc, order_pb2_grpc
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 log = structlog.get_logger()
 
 
-async def serve(settings: OrderSettings, process: Process) -> None:
-    """Open everything, consume and serve until stopped."""
-    clock = SystemClock()
-    redis = await process.enter(open_redis(settings))
+@dataclass(frozen=True)
+class Stores:
+    """The stores, open, and the clock."""
+
+    redis: "redis.asyncio.Redis"
+    database: Database
+    clock: Clock
+
+
+async def open_stores(settings: OrderSettings, process: Process) -> Stores:
+    """Open Redis and the database; return once the database has its schema."""
+    redis_client = await process.enter(open_redis(settings))
     database = await process.enter(open_database(settings))
     await wait_for_schema(database, timeout_s=settings.order_schema_timeout_s)
-    dead_letters = await process.enter(open_dead_letters(settings, clock))
-    projection = OrderProjection(redis, settings)
-    orders = OrderRepository(database)
-    work = BatchWork(
-        intake=OrderIntake(database),
-        delays=DelaySet(redis),
-        projection=projection,
-        dead_letters=dead_letters,
-        clock=clock,
+    return Stores(redis_client, database, SystemClock())
+
+
+async def start_consumer(settings: OrderSettings, process: Process, stores: Stores) -> None:
+    """Turn reservation events into orders from now on."""
+    delays = DelayWriter(DelaySet(stores.redis))
+    await process.spawn("late delays", delays.run())
+    processor = BatchProcessor(
+        writer=OrderWriter(stores.database),
+        delays=delays,
+        projection=OrderProjection(stores.redis, settings),
+        dead_letters=await process.enter(open_dead_letter_writer(settings, stores.clock)),
+        clock=stores.clock,
         refused_max=settings.order_refused_max,
     )
-    await deliver_webhooks(settings, process, database, clock)
-    await process.spawn("consumer", OrderConsumer(settings, work, clock).run())
+    await process.spawn("consumer", OrderConsumer(settings, processor, stores.clock).run())
+
+
+async def start_event_relay(settings: OrderSettings, process: Process, stores: Stores) -> None:
+    """Send order events to Kafka from now on."""
     writer = await process.enter(
         open_writer(settings.kafka_bootstrap, timeout_s=settings.order_events_timeout_s)
     )
-    await process.spawn("event relay", EventRelay(settings, database, writer).run())
-    servicer = UpkeepServicer(
-        settings=settings,
-        sales=SaleRepository(database),
-        orders=orders,
-        board=OrderBoard(orders, projection),
-        clock=clock,
-        upkeep=SaleUpkeep(database),
-        pipeline=Pipeline(settings),
+    await process.spawn("event relay", EventRelay(settings, stores.database, writer).run())
+
+
+async def start_webhooks(settings: OrderSettings, process: Process, stores: Stores) -> None:
+    """Register the endpoints before the first event, then deliver events to them."""
+    endpoints = settings.webhook_endpoints()
+    maintenance = WebhookMaintenance(settings, Deliveries(stores.database), endpoints)
+    await maintenance.register()
+    await process.spawn("webhook maintenance", maintenance.run())
+    if not endpoints:
+        return
+    own = {"postgres_connections_max": settings.order_webhook_connections_max}
+    deliveries = Deliveries(await process.enter(open_database(settings.model_copy(update=own))))
+    sender = await process.enter(
+        open_sender(stores.clock, timeout_s=settings.order_webhook_timeout_s)
     )
-    health = Health([SERVICE])
+    dispatchers = [
+        EndpointDispatcher(
+            endpoint=endpoint,
+            settings=settings,
+            deliveries=deliveries,
+            sender=sender,
+            clock=stores.clock,
+            rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
+        )
+        for endpoint in endpoints
+    ]
+    await process.spawn("webhooks", run_dispatchers(dispatchers))
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Who may call.
+
+    Attributes:
+        operators: OrderAdminService.
+        shop: ConfirmPayment; the shop's services, and operators.
+        sales: what changes sales; operators.
+    """
+
+    operators: Gate
+    shop: Gate
+    sales: Gate
+
+
+async def open_reader(settings: OrderSettings, process: Process, stores: Stores) -> OrderReader:
+    """Return what reads orders for callers, and keeps the projection in step from now on."""
+    projection = OrderProjection(stores.redis, settings)
+    reader = OrderReader(OrderRepository(stores.database), projection)
+    await process.spawn("outdated orders", reader.run())
+    return reader
+
+
+def build_service(
+    settings: OrderSettings,
+    stores: Stores,
+    *,
+    reader: OrderReader,
+    payments: PaymentHandlers,
+    changes: SaleChangeHandlers,
+    shop: Gate,
+) -> OrderService:
+    """Return what buyers, the shop and the other services call."""
+    orders = OrderRepository(stores.database)
+    return OrderService(
+        sales=SaleHandlers(SaleRepository(stores.database)),
+        orders=OrderHandlers(settings=settings, orders=orders, reader=reader, clock=stores.clock),
+        shop=shop,
+        payments=payments,
+        restore=RestoreHandlers(orders, reader),
+        recovery=RecoveryHandlers(
+            SaleRecovery(stores.database),
+            StoreGeneration(stores.database),
+            ConsumerBarrier(settings),
+            timeout_s=settings.order_await_timeout_s,
+        ),
+        changes=changes,
+    )
+
+
+def build_payments(settings: OrderSettings, stores: Stores, reader: OrderReader) -> PaymentHandlers:
+    """Return the handlers of payments, which both services use."""
+    return PaymentHandlers(
+        settings=settings,
+        payments=PaymentRepository(stores.database),
+        reader=reader,
+        clock=stores.clock,
+    )
+
+
+async def build_admin_service(
+    settings: OrderSettings,
+    process: Process,
+    stores: Stores,
+    *,
+    payments: PaymentHandlers,
+    changes: SaleChangeHandlers,
+    operators: Gate,
+) -> OrderAdminService:
+    """Return what operators call."""
+    auditor = SaleAuditor(stores.database, orders_max=settings.order_audit_orders_max)
+    queue = await process.enter(open_dead_letter_queue(settings, stores.clock))
+    return OrderAdminService(
+        gate=operators,
+        audit=AuditHandlers(auditor),
+        dead_letters=DeadLetterHandlers(queue),
+        webhooks=WebhookHandlers(DeliveryAdmin(stores.database)),
+        payments=payments,
+        changes=changes,
+    )
+
+
+async def open_gate_rules(
+    settings: OrderSettings, process: Process, stores: Stores, operators: Gate
+) -> GateRulesService:
+    """Return the rules of the gate, which are read from now on."""
+    feed = GateRulesFeed(
+        stores.database,
+        interval_s=settings.order_gate_interval_s,
+        stale_s=settings.order_gate_stale_s,
+        streams_max=settings.order_gate_streams_max,
+    )
+    await process.spawn("gate rules", feed.run())
+    rules = GateRepository(
+        stores.database,
+        entries_max=settings.order_gate_entries_max,
+        user_agents_max=settings.order_gate_user_agents_max,
+        policies_max=settings.order_gate_policies_max,
+    )
+    return GateRulesService(rules, feed, operators=operators)
+
+
+async def open_histories(
+    settings: OrderSettings, process: Process, stores: Stores
+) -> BuyerHistoryService:
+    """Return what gateways ask about buyers; old sightings are forgotten from now on."""
+    histories = BuyerHistories(stores.database)
+    kept = timedelta(days=settings.order_sightings_kept_days)
+    await process.spawn("sightings", histories.keep_pruned(kept=kept))
+    return BuyerHistoryService(histories)
+
+
+def build_review(
+    settings: OrderSettings, stores: Stores, *, reader: OrderReader, operators: Gate
+) -> SaleReviewService:
+    """Return what operators call after a sale."""
+    reviewer = SaleReviewer(stores.database, orders_max=settings.order_audit_orders_max)
+    return SaleReviewService(reviewer, OrderVoids(stores.database), reader, operators=operators)
+
+
+async def open_gates(settings: OrderSettings, process: Process) -> Gates:
+    """Return who decides by tokens who may call; keys are reloaded from now on."""
+    development = settings.profile == "development"
+    if not settings.order_operator_jwks:
+        without_keys: Gate = OpenGate() if development else ClosedGate()
+        return Gates(operators=ClosedGate(), shop=without_keys, sales=without_keys)
+    keys = KeySet(
+        settings.order_operator_jwks,
+        allow_symmetric=development,
+        reload_interval_s=settings.order_operator_jwks_reload_s,
+    )
+    try:
+        await keys.load()
+    except ValueError as error:
+        # Buyers can do without operators: the service starts, and admits them once it has keys.
+        log.error("operator keys not loaded", error=str(error))  # noqa: TRY400 - no trace needed
+    await process.spawn("operator keys", keys.keep_loaded())
+
+    def gate(*roles: str) -> RoleGate:
+        return RoleGate(
+            keys,
+            *roles,
+            issuer=settings.order_operator_jwt_issuer,
+            audience=settings.order_operator_jwt_audience,
+            setting=SETTING,
+        )
+
+    operators = gate(OPERATOR_ROLE)
+    return Gates(operators, shop=gate(SERVICE_ROLE, OPERATOR_ROLE), sales=operators)
+
+
+async def serve(settings: OrderSettings, process: Process) -> None:
+    """Open everything, consume and serve until stopped."""
+    stores = await open_stores(settings, process)
+    await start_webhooks(settings, process, stores)
+    await start_consumer(settings, process, stores)
+    await start_event_relay(settings, process, stores)
+    gates = await open_gates(settings, process)
+    reader = await open_reader(settings, process, stores)
+    payments = build_payments(settings, stores, reader)
+    changes = SaleChangeHandlers(SaleChanges(stores.database), operators=gates.sales)
+    service = build_service(
+        settings, stores, reader=reader, payments=payments, changes=changes, shop=gates.shop
+    )
+    admin = await build_admin_service(
+        settings, process, stores, payments=payments, changes=changes, operators=gates.operators
+    )
+    rules = await open_gate_rules(settings, process, stores, gates.operators)
+    histories = await open_histories(settings, process, stores)
+    review = build_review(settings, stores, reader=reader, operators=gates.operators)
+
+    def register(server: grpc.aio.Server) -> None:
+        order_pb2_grpc.add_OrderServiceServicer_to_server(service, server)
+        order_admin_pb2_grpc.add_OrderAdminServiceServicer_to_server(admin, server)
+        gate_pb2_grpc.add_GateRulesServiceServicer_to_server(rules, server)
+
+        hoarding_pb2_grpc.add_BuyerHistoryServiceServicer_to_server(histories, server)
+        hoarding_pb2_grpc.add_SaleReviewServiceServicer_to_server(review, server)
+
+    services = [SERVICE, ADMIN_SERVICE, GATE_SERVICE, BUYER_HISTORY_SERVICE, REVIEW_SERVICE]
+    health = Health(services)
     port = await process.enter(
         serving(
             settings.order_listen,
-            lambda server: order_pb2_grpc.add_OrderServiceServicer_to_server(servicer, server),
+            register,
             settings=settings,
             health_state=health,
-            services=[SERVICE],
+            services=services,
         )
     )
     log.info("serving", port=port)
-
-    async def redis_answers() -> None:
-        with redis_faults():
-            await redis.ping()
-
     durability = ConfigurationCheck(
         "postgres",
-        lambda: unsafe_settings(database),
+        lambda: unsafe_settings(stores.database),
         interval_s=settings.order_configuration_interval_s,
     )
     await process.spawn("durability", durability.run())
     await process.until_stopped(
         health,
-        {"postgres": database.ping, "redis": redis_answers, "durability": durability.check},
+        {
+            "postgres": stores.database.check_writable,
+            "redis": partial(check_writable, stores.redis),
+            "durability": durability.check,
+        },
     )
-
-
-async def deliver_webhooks(
-    settings: OrderSettings, process: Process, database: Database, clock: Clock
-) -> None:
-    """Have events queued for the endpoints before the first one happens, then deliver."""
-    endpoints = settings.webhook_endpoints()
-    upkeep = WebhookUpkeep(settings, Deliveries(database), endpoints)
-    await upkeep.name()
-    await process.spawn("webhook upkeep", upkeep.run())
-    if not endpoints:
-        return
-    own = {"postgres_connections_max": settings.order_webhook_connections_max}
-    deliveries = Deliveries(await process.enter(open_database(settings.model_copy(update=own))))
-    sender = await process.enter(open_sender(clock, timeout_s=settings.order_webhook_timeout_s))
-    lanes = [
-        WebhookLane(
-            endpoint=endpoint,
-            settings=settings,
-            deliveries=deliveries,
-            sender=sender,
-            clock=clock,
-            rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
-        )
-        for endpoint in endpoints
-    ]
-    await process.spawn("webhooks", run_lanes(lanes))
 
 
 if __name__ == "__main__":

@@ -1,45 +1,59 @@
-"""Metrics of the order stage."""
+"""Metrics of the order service."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from seckill.telemetry import LATENCY_BUCKETS_S
+from seckill.runtime.telemetry import LATENCY_BUCKETS_S
 
-TRANSITIONS = Counter("seckill_order_transitions_total", "Orders that reached a state.", ["state"])
-LATE_PAYMENTS = Counter(
-    "seckill_late_payments_total", "Payments that came too late, each counted once."
+ORDER_TRANSITIONS_TOTAL = Counter(
+    "seckill_order_transitions_total", "Orders that reached a state.", ["state"]
 )
-CONSUMED = Counter("seckill_reservations_consumed_total", "Reservations read and dealt with.")
-DEAD_LETTERS = Counter(
+PAYMENTS_TOTAL = Counter(
+    "seckill_payments_total",
+    "Payments that reached a state, by why they paid no order; none: they paid one.",
+    ["state", "reason"],
+)
+RESERVATIONS_CONSUMED_TOTAL = Counter(
+    "seckill_reservations_consumed_total", "Reservation events read and processed."
+)
+DEAD_LETTERS_TOTAL = Counter(
     "seckill_dead_letters_total", "Messages moved to the dead-letter topic.", ["cause"]
 )
-EVENTS_SENT = Counter(
+ORDER_EVENTS_SENT_TOTAL = Counter(
     "seckill_order_events_sent_total", "Order events that Kafka has acknowledged.", ["kind"]
 )
-EVENTS_AGE = Gauge(
+ORDER_EVENTS_AGE_SECONDS = Gauge(
     "seckill_order_events_age_seconds", "Age of the oldest order event taken in the last round."
 )
-CONSUMER_LAG = Gauge(
-    "seckill_consumer_lag_messages", "Reservations that wait in this replica's partitions."
+CONSUMER_LAG_MESSAGES = Gauge(
+    "seckill_consumer_lag_messages", "Reservation events that wait in this replica's partitions."
 )
-CONSUMER_RESTARTS = Counter(
-    "seckill_consumer_restarts_total", "Kafka clients made anew after a fault or a stall."
+CONSUMER_RESTARTS_TOTAL = Counter(
+    "seckill_consumer_restarts_total", "Kafka consumers recreated after a fault or a stall."
 )
-BATCH_SIZE = Histogram(
+CONSUMER_LOG_CUTS_TOTAL = Counter(
+    "seckill_consumer_log_cuts_total",
+    "Partitions that lacked messages read before, and were read again from their start.",
+)
+ORDER_BATCH_MESSAGES = Histogram(
     "seckill_order_batch_messages",
-    "Reservations in one transaction.",
+    "Reservation events in one transaction.",
     buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000),
 )
-INSERT_SECONDS = Histogram(
+ORDER_INSERT_SECONDS = Histogram(
     "seckill_order_insert_seconds",
     "Time that the database took for a batch.",
     buckets=LATENCY_BUCKETS_S,
 )
-PROJECTION_FAILURES = Counter(
+DELAY_FAILURES_TOTAL = Counter(
+    "seckill_delay_failures_total",
+    "Orders committed but not added to the delay set with their batch; they are added later.",
+)
+PROJECTION_FAILURES_TOTAL = Counter(
     "seckill_projection_failures_total", "Orders committed but not written to the projection."
 )
-WEBHOOK_ATTEMPTS = Counter(
+WEBHOOK_ATTEMPTS_TOTAL = Counter(
     "seckill_webhook_attempts_total",
-    "Attempts to deliver, by what came of them: delivered, refused, unanswered.",
+    "Attempts to deliver, by result: delivered, refused, unanswered.",
     ["endpoint", "result"],
 )
 WEBHOOK_SECONDS = Histogram(
@@ -48,17 +62,23 @@ WEBHOOK_SECONDS = Histogram(
     ["endpoint"],
     buckets=LATENCY_BUCKETS_S,
 )
-WEBHOOK_DEAD = Counter(
+WEBHOOK_GIVEN_UP_TOTAL = Counter(
     "seckill_webhook_given_up_total", "Deliveries that became dead letters.", ["endpoint"]
 )
 WEBHOOK_WAITING = Gauge(
-    "seckill_webhook_waiting", "Deliveries that the endpoint has not got yet.", ["endpoint"]
+    "seckill_webhook_waiting", "Deliveries that the endpoint has not received yet.", ["endpoint"]
 )
-WEBHOOK_AGE = Gauge(
+WEBHOOK_OLDEST_AGE_SECONDS = Gauge(
     "seckill_webhook_oldest_age_seconds",
-    "Age of the oldest event that the endpoint has not got; 0 where it has all.",
+    "Age of the oldest event that the endpoint has not received; 0 if it has received all.",
     ["endpoint"],
 )
 WEBHOOK_DEAD_LETTERS = Gauge(
-    "seckill_webhook_dead_letters", "Dead letters that nobody has settled.", ["endpoint"]
+    "seckill_webhook_dead_letters", "Dead letters that are not settled.", ["endpoint"]
+)
+GATE_RULES_REVISION = Gauge(
+    "seckill_gate_rules_revision", "Revision of the gate's rules that this replica has read."
+)
+GATE_CHANGES_TOTAL = Counter(
+    "seckill_gate_changes_total", "Changes of the gate's rules made through this replica."
 )

@@ -1,30 +1,32 @@
-"""`python -m rollback_svc`: wiring, and nothing else."""
+"""`python -m rollback_svc`: the wiring, by hand."""
 
 import random
+from functools import partial
 
 import structlog
 
-from rollback_svc.books import Books
+from rollback_svc.clients import InventoryClient, OrderClient
+from rollback_svc.reconcile_source import ReconcileSource
 from rollback_svc.reconciler import Reconciler
 from rollback_svc.service import RollbackService
 from rollback_svc.settings import RollbackSettings
-from rollback_svc.stages import InventoryStage, OrderStage
 from rollback_svc.sweeper import Sweeper
-from seckill.channel import open_channel
-from seckill.clock import SystemClock
-from seckill.delay import DelaySet
-from seckill.process import Process, run
-from seckill.redis_client import open_redis
-from seckill.server import Health, serving
+from seckill.runtime.channel import open_channel
+from seckill.runtime.clock import SystemClock
+from seckill.runtime.delay import DelaySet
+from seckill.runtime.process import Process, run
+from seckill.runtime.redis_client import check_writable, open_redis
+from seckill.runtime.server import Health, serving
 from seckill.v1.rollback_pb2_grpc import add_RollbackServiceServicer_to_server
 
 SERVICE = "seckill.v1.RollbackService"
 log = structlog.get_logger()
 
 
-async def serve(settings: RollbackSettings, process: Process) -> None:
-    """Open what the stage needs, run the rounds, serve until stopped."""
-    redis = await process.enter(open_redis(settings))
+async def open_parts(
+    settings: RollbackSettings, process: Process, *, delay: DelaySet
+) -> tuple[Sweeper, Reconciler]:
+    """Open the channels to the other services; the sweeper and the reconciler that use them."""
     to_orders = await process.enter(
         open_channel(
             settings.order_target,
@@ -36,27 +38,33 @@ async def serve(settings: RollbackSettings, process: Process) -> None:
         open_channel(settings.inventory_target, service="seckill.v1.InventoryService")
     )
     timeout_s = settings.rollback_call_timeout_s
-    delay = DelaySet(redis)
-    clock = SystemClock()
     sweeper = Sweeper(
         settings=settings,
         delay=delay,
-        orders=OrderStage(to_orders, timeout_s=timeout_s, lease_s=settings.rollback_lease_s),
-        inventory=InventoryStage(to_inventory, timeout_s=timeout_s),
-        clock=clock,
+        orders=OrderClient(to_orders, timeout_s=timeout_s, lease_s=settings.rollback_lease_s),
+        inventory=InventoryClient(to_inventory, timeout_s=timeout_s),
+        clock=SystemClock(),
         rng=random.Random(),  # noqa: S311 - jitter
     )
-    reconciler = Reconciler(
-        Books(
-            to_orders=to_orders,
-            to_inventory=to_inventory,
-            holds_max=settings.rollback_reconcile_holds_max,
-        ),
-        settings=settings,
-        clock=clock,
+    source = ReconcileSource(
+        to_orders=to_orders,
+        to_inventory=to_inventory,
+        holds_max=settings.rollback_reconcile_holds_max,
     )
+    return sweeper, Reconciler(source, delay=delay, settings=settings, clock=SystemClock())
+
+
+async def serve(settings: RollbackSettings, process: Process) -> None:
+    """Open what the service needs, run the rounds, serve until stopped."""
+    redis = await process.enter(open_redis(settings))
+    delay = DelaySet(redis)
+    sweeper, reconciler = await open_parts(settings, process, delay=delay)
     service = RollbackService(
-        sweeper=sweeper, reconciler=reconciler, delay=delay, clock=clock, settings=settings
+        sweeper=sweeper,
+        reconciler=reconciler,
+        delay=delay,
+        clock=SystemClock(),
+        settings=settings,
     )
     health = Health([SERVICE])
     await process.spawn("sweeper", sweeper.run())
@@ -71,8 +79,8 @@ async def serve(settings: RollbackSettings, process: Process) -> None:
         )
     )
     log.info("serving", port=port)
-    # The other stages are not checked: nobody is better off without this one while they are away.
-    await process.until_stopped(health, {"redis": redis.ping})
+    # The other services are not checked: while they are away, this one not ready helps no caller.
+    await process.until_stopped(health, {"redis": partial(check_writable, redis)})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""RollbackService: what operators ask of the sweeper."""
+"""RollbackService: what operators ask of the sweeper and the reconciler."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from rollback_svc.comparison import Repair
 from rollback_svc.reconciler import Reconciler
 from rollback_svc.settings import RollbackSettings
 from rollback_svc.sweeper import Sweeper
-from seckill.clock import Clock
-from seckill.delay import DelaySet
-from seckill.server import time_left_s
+from seckill.runtime.clock import Clock
+from seckill.runtime.delay import DelaySet
+from seckill.runtime.server import time_left_s
 from seckill.v1 import rollback_pb2, rollback_pb2_grpc
 from seckill.validation import Violations
 
@@ -69,7 +69,7 @@ class RollbackService(rollback_pb2_grpc.RollbackServiceServicer):
     async def GetStatus(
         self, request: rollback_pb2.GetStatusRequest, context: Context
     ) -> rollback_pb2.GetStatusResponse:
-        """Counts since the process began, and the delay set as it is now."""
+        """Return counts since the process started, and the delay set as it is now."""
         del request, context
         due, delayed = await self._delay.counts(now_s=self._clock.now_s())
         status = rollback_pb2.GetStatusResponse(
@@ -86,4 +86,4 @@ class RollbackService(rollback_pb2_grpc.RollbackServiceServicer):
 def _repair(request: rollback_pb2.ReconcileRequest) -> Repair:
     if not request.repair:
         return Repair.NOTHING
-    return Repair.RESTOCK if request.repair_restock else Repair.SEND_AGAIN
+    return Repair.ACCOUNTED | Repair.RESTOCK if request.repair_restock else Repair.ACCOUNTED

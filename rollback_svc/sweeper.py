@@ -1,11 +1,11 @@
 """Rounds that bring the units of unpaid, cancelled and rejected orders back on sale.
 
 A round: due orders of the delay set, then (every few seconds) what the database knows to have
-expired beyond it, then every order whose units are still out, whatever left it there. Replicas
+expired beyond it, then every order whose units are still out, however it came there. Replicas
 share the work: what one has claimed is out of the others' sight until its lease ends, and comes due
-again where it died. Orders go cancel → release → note → forget, and each step may be repeated: the
-compare-and-set of OrderService and the hold in InventoryService decide, so a round may die anywhere
-and replicas may overtake each other. Work is proportional to what is due.
+again if that replica died. Orders go cancel → release → note → forget, and each step may be
+repeated: the compare-and-set of OrderService and the hold in InventoryService decide, so a round
+may die anywhere and replicas may overtake each other. Work is proportional to what is due.
 """
 
 import asyncio
@@ -19,13 +19,14 @@ from functools import partial
 import structlog
 
 from rollback_svc import metrics
+from rollback_svc.clients import InventoryClient, OrderClient, SaleRefused
 from rollback_svc.settings import RollbackSettings
-from rollback_svc.stages import InventoryStage, OrderStage, SaleRefused
-from seckill import failpoints
-from seckill.clock import Clock
-from seckill.delay import DelaySet
 from seckill.errors import SeckillError
 from seckill.order_no import is_order_no, made_at_s
+from seckill.runtime import failpoints
+from seckill.runtime.clock import Clock
+from seckill.runtime.delay import DelaySet
+from seckill.runtime.retry import until_success
 from seckill.v1.order_pb2 import CancelExpiredResponse, PendingOrder, UnrestoredOrder
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ log = structlog.get_logger()
 class SweepResult:
     """What one round did."""
 
-    # Unix time in seconds at which it began.
+    # Unix time in seconds at which it started.
     now_s: float
     # Orders cancelled, or found cancelled or rejected with their units still out.
     unrestored: set[str] = field(default_factory=set)
@@ -59,17 +60,9 @@ def _step(name: str) -> Iterator[None]:
     try:
         yield
     except SeckillError as error:
-        metrics.failures.labels(name).inc()
+        metrics.ROLLBACK_FAILURES_TOTAL.labels(name).inc()
         log.warning("rollback step failed", step=name, error=str(error), **error.metadata)
         raise
-
-
-def pause_s(settings: RollbackSettings, *, failures: int, rng: random.Random) -> float:
-    """Seconds until the next round, after `failures` rounds in a row that failed."""
-    # The exponent is capped because 2.0**1024 overflows.
-    growing_s = settings.rollback_interval_s * 2.0 ** min(failures, 16)
-    most_s = max(settings.rollback_backoff_max_s, settings.rollback_interval_s)
-    return min(growing_s, most_s) * rng.uniform(0.9, 1.1)
 
 
 class Sweeper:
@@ -80,8 +73,8 @@ class Sweeper:
         *,
         settings: RollbackSettings,
         delay: DelaySet,
-        orders: OrderStage,
-        inventory: InventoryStage,
+        orders: OrderClient,
+        inventory: InventoryClient,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -98,28 +91,37 @@ class Sweeper:
         self.last_success_s: float | None = None
 
     async def run(self) -> None:
-        """A round every `rollback_interval_s`, later and later while rounds fail."""
-        failures = 0
+        """Run a round every `rollback_interval_s`; after failed ones the pause doubles."""
+        interval_s = self._settings.rollback_interval_s
         while True:
-            result = await self.run_once(self._clock.now_s())
-            failures = failures + 1 if result.errors else 0
-            await asyncio.sleep(pause_s(self._settings, failures=failures, rng=self._rng))
+            async for attempt in until_success(
+                "rollback round",
+                on=SeckillError,
+                wait_min_s=interval_s,
+                wait_max_s=max(interval_s, self._settings.rollback_backoff_max_s),
+            ):
+                with attempt:
+                    result = await self.run_once(self._clock.now_s())
+                    if result.errors:
+                        raise result.errors[0]
+            # Give or take a tenth, so that replicas that start together drift apart.
+            await asyncio.sleep(interval_s * self._rng.uniform(0.9, 1.1))
 
     async def run_once(self, now_s: float, *, everything: bool = False) -> SweepResult:
-        """One round at Unix time `now_s`.
+        """Run one round at Unix time `now_s`.
 
         Args:
             everything: search the database for expired orders even if it is not time for it yet.
 
         Returns:
-            What was done; faults of stores and stages are in its `errors`, not raised.
+            What was done; faults of stores and services are in its `errors`, not raised.
         """
         async with self._one_round:
             result = SweepResult(now_s=now_s)
-            with metrics.round_seconds.time():
+            with metrics.ROLLBACK_ROUND_SECONDS.time():
                 await self._phase(self._sweep_due, result)
                 is_time = everything or now_s >= self._expired_sweep_s
-                # What the delay set has not lost is settled, or claimed by somebody, before that.
+                # What the delay set has not lost is settled, or claimed by a replica, before that.
                 overdue_s = 0.0 if everything else self._settings.rollback_lease_s
                 sweep_expired = partial(self._sweep_expired, overdue_s=overdue_s)
                 if is_time and await self._phase(sweep_expired, result):
@@ -132,7 +134,7 @@ class Sweeper:
     async def _phase(
         self, work: Callable[[SweepResult], Awaitable[None]], result: SweepResult
     ) -> bool:
-        """Whether `work` came to its end; a fault of one phase does not keep the next from it."""
+        """Run one phase and return whether it ended well; a fault does not stop the next phase."""
         try:
             await work(result)
         except SeckillError as error:
@@ -143,13 +145,13 @@ class Sweeper:
     def _note(self, result: SweepResult) -> None:
         self.rounds += 1
         self.restored_units += result.restored_units
-        metrics.rounds.labels("ok" if result.ok else "failed").inc()
-        metrics.cancelled_orders.inc(len(result.unrestored))
-        metrics.restored_units.inc(result.restored_units)
-        metrics.unknown_orders.inc(result.unknown_orders)
+        metrics.ROLLBACK_ROUNDS_TOTAL.labels("ok" if result.ok else "failed").inc()
+        metrics.ROLLBACK_CANCELLED_ORDERS_TOTAL.inc(len(result.unrestored))
+        metrics.ROLLBACK_RESTORED_UNITS_TOTAL.inc(result.restored_units)
+        metrics.ROLLBACK_UNKNOWN_ORDERS_TOTAL.inc(result.unknown_orders)
         if result.ok:
             self.last_success_s = self._clock.now_s()
-            metrics.last_success.set(self.last_success_s)
+            metrics.ROLLBACK_LAST_SUCCESS_TIMESTAMP_SECONDS.set(self.last_success_s)
         if result.unrestored or result.unknown_orders:
             log.info(
                 "round ended",
@@ -159,7 +161,7 @@ class Sweeper:
             )
 
     async def _sweep_due(self, result: SweepResult) -> None:
-        """The delay set's due orders, page by page: each one is ours once it is claimed."""
+        """Settle the due orders of the delay set, page by page; each is ours once claimed."""
         page_size = self._settings.rollback_page_size
         for _ in range(self._settings.rollback_pages_max):
             with _step("claim_due"):
@@ -174,7 +176,7 @@ class Sweeper:
             try:
                 answer = await self._cancel(numbers)
             except SeckillError:
-                # Nothing is decided: whoever comes next need not wait for the end of the lease.
+                # Nothing is decided: the next replica need not wait for the end of the lease.
                 await self._delay.add(dict.fromkeys(numbers, claim.now_s))
                 raise
             await self._settle(numbers, answer, result, now_s=claim.now_s)
@@ -182,7 +184,7 @@ class Sweeper:
                 return
 
     async def _sweep_expired(self, result: SweepResult, *, overdue_s: float) -> None:
-        """Expired orders by the database, for those that the delay set has lost."""
+        """Settle what the database knows to have expired: the delay set may have lost it."""
         page_size = self._settings.rollback_page_size
         for _ in range(self._settings.rollback_pages_max):
             with _step("list_expired"):
@@ -192,7 +194,7 @@ class Sweeper:
                 return
 
     async def _sweep_unrestored(self, result: SweepResult) -> None:
-        """Orders whose units are still out: rejected, given up, or left by a round that died."""
+        """Restore orders whose units are still out: rejected, given up, or left by a dead round."""
         page_size = self._settings.rollback_page_size
         for _ in range(self._settings.rollback_pages_max):
             with _step("claim_unrestored"):
@@ -251,7 +253,7 @@ class Sweeper:
             except SaleRefused:
                 result.refused_skus.add(sku)
             else:
-                # Also where 0 units came back: then somebody else has released them.
+                # Also if 0 units came back: then another replica has released them.
                 restored += [order.order_no for order in group]
         if restored:
             await failpoints.reach("rollback.after_release")
@@ -268,7 +270,7 @@ class Sweeper:
         self, pending: Iterable[PendingOrder], *, others: Iterable[str], now_s: float
     ) -> None:
         """Move orders that are not due yet, or cannot be settled now, out of the way."""
-        # Where our clock is ahead of the database's, an order that is due here is pending there;
+        # If our clock is ahead of the database's, an order that is due here is pending there;
         # scored with its own time it would come back at once, in this very round.
         soonest_s = now_s + self._settings.rollback_interval_s
         later = dict.fromkeys(others, now_s + self._settings.rollback_put_off_s)
@@ -285,5 +287,5 @@ class Sweeper:
     async def _count(self, result: SweepResult) -> None:
         with _step("count"):
             due, delayed = await self._delay.counts(now_s=result.now_s)
-        metrics.due_orders.set(due)
-        metrics.delayed_orders.set(delayed)
+        metrics.DELAY_DUE_ORDERS.set(due)
+        metrics.DELAY_ORDERS.set(delayed)

@@ -1,1 +1,1 @@
-"""What all stages share: contracts, process, settings, errors, telemetry, clock, commands."""
+"""The ground: contracts, client, errors, and the runtime that the services share."""

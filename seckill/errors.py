@@ -1,30 +1,41 @@
-"""One tree of faults, and the one table that turns them into gRPC statuses with details.
+"""The one tree of faults; seckill/status.py says how they travel.
 
-What the business expects (sold out, paused, …) is a PurchaseOutcome, not an error. Source of the
-detail messages: google/rpc/error_details.proto, AIP-193.
+A class's docstring is the message that callers see. What the business expects (sold out, paused,
+…) is a PurchaseOutcome, not an error.
 """
 
 import math
+import random
 from collections.abc import Sequence
 
 import grpc
-from google.protobuf import any_pb2
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
 
-from seckill.v1 import errors_pb2, inventory_pb2
+from seckill.v1 import challenge_pb2, errors_pb2, inventory_pb2
 
-DOMAIN = "seckill"
-DETAILS_KEY = "grpc-status-details-bin"
-# Beside RetryInfo, in whole seconds: Envoy makes an HTTP header of it for callers in JSON.
-RETRY_AFTER_KEY = "retry-after"
+# Seconds of queued work that an overloaded service is taken to have when nobody has measured them.
+OVERLOADED_WAIT_S = 0.7
+# Seconds, before jitter, until an attempt that found too many under way is made again: they are
+# answered within milliseconds, but a crowd that returns as soon would be the same crowd.
+ADMISSION_WAIT_S = 0.25
+# Delays are rounded up to this, so that encoded refusals are few and can be kept.
+RETRY_STEP_S = 0.02
+# Violations that an error names. Of a long batch all may be wrong, and gRPC's clients drop a status
+# with more than 8 KiB of metadata, its reason included.
+VIOLATIONS_MAX = 10
 
 Reason = errors_pb2.ErrorReason
-TrailingMetadata = tuple[tuple[str, str | bytes], ...]
+
+
+def retry_delay_s(wait_s: float) -> float:
+    """`wait_s` and up to as much again at random: who is refused together returns apart."""
+    jittered_s = wait_s * (1.0 + random.random())  # noqa: S311 - no secret
+    return round(max(1, math.ceil(jittered_s / RETRY_STEP_S)) * RETRY_STEP_S, 2)
 
 
 class SeckillError(Exception):
-    """The mesh has a defect."""
+    """Internal error."""
 
     code = grpc.StatusCode.INTERNAL
     reason = errors_pb2.ERROR_REASON_INTERNAL
@@ -37,29 +48,32 @@ class SeckillError(Exception):
         retry_after_s: float | None = None,
         metadata: dict[str, str] | None = None,
     ) -> None:
-        """`message` defaults to the docstring; `metadata` goes into ErrorInfo.metadata."""
+        """`message` defaults to the docstring; `metadata` becomes ErrorInfo.metadata."""
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
         self.metadata = metadata or {}
 
-    def details(self) -> list[error_details_pb2.QuotaFailure | error_details_pb2.BadRequest]:
-        """Further detail messages beside ErrorInfo and RetryInfo."""
+    def details(self) -> Sequence[Message]:
+        """Return the detail messages besides ErrorInfo and RetryInfo."""
         return []
 
 
 class InvalidField(SeckillError):
-    """A field breaks its constraint."""
+    """A field violates its constraint."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = errors_pb2.ERROR_REASON_INVALID_FIELD
 
     def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
-        """`violations`: (field, what is wrong with it) pairs, at least one."""
-        super().__init__("; ".join(f"{field}: {problem}" for field, problem in violations))
-        self.violations = tuple(violations)
+        """`violations`: at least one pair of field and problem, e.g. ("sku", "is empty")."""
+        told = [f"{field}: {problem}" for field, problem in violations[:VIOLATIONS_MAX]]
+        if len(violations) > VIOLATIONS_MAX:
+            told.append(f"and {len(violations) - VIOLATIONS_MAX} more")
+        super().__init__("; ".join(told))
+        self.violations = tuple(violations[:VIOLATIONS_MAX])
 
-    def details(self) -> list[error_details_pb2.QuotaFailure | error_details_pb2.BadRequest]:
+    def details(self) -> Sequence[Message]:
         bad = error_details_pb2.BadRequest()
         for field, problem in self.violations:
             bad.field_violations.add(field=field, description=problem)
@@ -67,7 +81,7 @@ class InvalidField(SeckillError):
 
 
 class IdentityMissing(SeckillError):
-    """Metadata `authorization: Bearer <JWT>` is missing."""
+    """The `authorization: Bearer <JWT>` metadata is missing."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
     reason = errors_pb2.ERROR_REASON_IDENTITY_MISSING
@@ -81,21 +95,28 @@ class IdentityInvalid(SeckillError):
 
 
 class NotAllowed(SeckillError):
-    """This identity may not do that."""
+    """This identity is not allowed to do this."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
     reason = errors_pb2.ERROR_REASON_NOT_ALLOWED
 
 
+class Denied(SeckillError):
+    """An operator has denied this caller."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = errors_pb2.ERROR_REASON_DENIED
+
+
 class PurchaseTokenInvalid(SeckillError):
-    """The purchase token is malformed or its signature is wrong."""
+    """The purchase token is malformed, or its signature is wrong."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
     reason = errors_pb2.ERROR_REASON_PURCHASE_TOKEN_INVALID
 
 
 class PurchaseTokenExpired(SeckillError):
-    """The purchase token has expired; ask for a new one."""
+    """The purchase token has expired; request a new one."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
     reason = errors_pb2.ERROR_REASON_PURCHASE_TOKEN_EXPIRED
@@ -108,31 +129,66 @@ class PurchaseTokenForeign(SeckillError):
     reason = errors_pb2.ERROR_REASON_PURCHASE_TOKEN_FOREIGN
 
 
+class RiskRefused(SeckillError):
+    """This sale does not sell to this caller."""
+
+    # Without the signals: who tries others would learn which of them to change.
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = errors_pb2.ERROR_REASON_RISK_REFUSED
+
+
+class TooManyUnpaid(SeckillError):
+    """Too many orders await payment; pay or give up one first."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = errors_pb2.ERROR_REASON_TOO_MANY_UNPAID
+
+    def __init__(self, whose: str, *, orders_max: int) -> None:
+        """`whose`: "user", or "fingerprint" of their means of payment."""
+        super().__init__(metadata={"whose": whose, "orders_max": str(orders_max)})
+
+
+class ChallengeRequired(SeckillError):
+    """This sale asks for the solution of a challenge first."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = errors_pb2.ERROR_REASON_CHALLENGE_REQUIRED
+
+    def __init__(self, challenge: challenge_pb2.Challenge, *, sku: str, problem: str = "") -> None:
+        """`problem`: of the solution that came, if one did."""
+        # Metadata also keep the encoded status from being kept: each challenge is another.
+        super().__init__(metadata={"sku": sku} | ({"problem": problem} if problem else {}))
+        self.challenge = challenge
+
+    def details(self) -> Sequence[Message]:
+        return [self.challenge]
+
+
 class SaleNotFound(SeckillError):
-    """No sale with this sku."""
+    """There is no sale with this sku."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = errors_pb2.ERROR_REASON_SALE_NOT_FOUND
 
 
 class SaleExists(SeckillError):
-    """A sale with this sku and other terms exists."""
+    """A sale with this sku and different terms already exists."""
 
     code = grpc.StatusCode.ALREADY_EXISTS
     reason = errors_pb2.ERROR_REASON_SALE_EXISTS
 
 
 class SaleStateConflict(SeckillError):
-    """The sale's state does not allow this."""
+    """The state of the sale does not allow this."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = errors_pb2.ERROR_REASON_SALE_STATE
 
 
 class SaleRefused(SeckillError):
-    """The sale sells nothing at this moment."""
+    """The sale is not selling at the moment."""
 
-    # What callers who name their sku in metadata are told in the place of a PurchaseOutcome.
+    # Sent instead of a PurchaseOutcome to callers who name their sku in metadata.
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
@@ -143,13 +199,13 @@ class SoldOut(SaleRefused):
 
 
 class NotStarted(SaleRefused):
-    """The sale has not begun."""
+    """The sale has not started."""
 
     reason = errors_pb2.ERROR_REASON_NOT_STARTED
 
 
 class Ended(SaleRefused):
-    """The sale is over."""
+    """The sale has ended."""
 
     reason = errors_pb2.ERROR_REASON_ENDED
 
@@ -160,7 +216,7 @@ class Paused(SaleRefused):
     reason = errors_pb2.ERROR_REASON_PAUSED
 
 
-# PurchaseOutcome → the status that says the same.
+# PurchaseOutcome → the fault with the same meaning.
 REFUSALS: dict[int, type[SaleRefused]] = {
     inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT: SoldOut,
     inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED: NotStarted,
@@ -169,8 +225,21 @@ REFUSALS: dict[int, type[SaleRefused]] = {
 }
 
 
+# PurchaseOutcome → what differs from the first time that the request_id was sent: field, problem.
+REQUEST_CHANGES: dict[int, tuple[str, str]] = {
+    inventory_pb2.PURCHASE_OUTCOME_OTHER_QUANTITY: (
+        "quantity",
+        "this request_id was reserved with another quantity",
+    ),
+    inventory_pb2.PURCHASE_OUTCOME_OTHER_SKU: (
+        "sku",
+        "this request_id was reserved for another sku",
+    ),
+}
+
+
 class SaleNotLoaded(SeckillError):
-    """The sale is not loaded into Redis; it stays closed until it is rebuilt."""
+    """The sale is not loaded in Redis and stays closed until it is rebuilt."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = errors_pb2.ERROR_REASON_SALE_NOT_LOADED
@@ -178,17 +247,38 @@ class SaleNotLoaded(SeckillError):
 
 
 class OrderNotFound(SeckillError):
-    """No order with this number."""
+    """There is no order with this number."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = errors_pb2.ERROR_REASON_ORDER_NOT_FOUND
 
 
 class OrderStateConflict(SeckillError):
-    """The order's state does not allow this."""
+    """The state of the order does not allow this."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = errors_pb2.ERROR_REASON_ORDER_STATE
+
+
+class DeadLetterNotFound(SeckillError):
+    """No dead letter at this position."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = errors_pb2.ERROR_REASON_DEAD_LETTER_NOT_FOUND
+
+
+class WebhookDeliveryNotFound(SeckillError):
+    """No webhook delivery with this id."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = errors_pb2.ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND
+
+
+class AuditTooLarge(SeckillError):
+    """The sale has more orders than the service may audit."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = errors_pb2.ERROR_REASON_AUDIT_TOO_LARGE
 
 
 class PaymentTooLate(SeckillError):
@@ -199,46 +289,126 @@ class PaymentTooLate(SeckillError):
 
 
 class PaymentMismatch(SeckillError):
-    """The amount or the currency differs from the order's."""
+    """The amount or the currency does not match the order."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = errors_pb2.ERROR_REASON_PAYMENT_MISMATCH
 
 
+class PaymentUsed(SeckillError):
+    """The payment was stated before, for another order or of another amount."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = errors_pb2.ERROR_REASON_PAYMENT_USED
+
+
+class PaymentSandboxOff(SeckillError):
+    """Buyers cannot state payments: the sandbox is off."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = errors_pb2.ERROR_REASON_PAYMENT_SANDBOX_OFF
+
+
+class PaymentSignatureInvalid(SeckillError):
+    """The callback's signature is missing, wrong or too old."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = errors_pb2.ERROR_REASON_PAYMENT_SIGNATURE_INVALID
+
+
+class PaymentProviderNotFound(SeckillError):
+    """No payment provider with this name is configured."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = errors_pb2.ERROR_REASON_PAYMENT_PROVIDER_NOT_FOUND
+
+
+class PaymentNotFound(SeckillError):
+    """This provider has no payment with this id."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = errors_pb2.ERROR_REASON_PAYMENT_NOT_FOUND
+
+
+class PaymentStateConflict(SeckillError):
+    """The state of the payment does not allow this."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = errors_pb2.ERROR_REASON_PAYMENT_STATE
+
+
+class GateEntryNotFound(SeckillError):
+    """No list of the gate has such an entry."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = errors_pb2.ERROR_REASON_GATE_ENTRY_NOT_FOUND
+
+
+class GateFull(SeckillError):
+    """The gate has as many rules of this kind as it may."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = errors_pb2.ERROR_REASON_GATE_FULL
+
+
 class RateLimited(SeckillError):
-    """A token bucket is empty."""
+    """The rate limit is exceeded."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = errors_pb2.ERROR_REASON_RATE_LIMITED
 
     def __init__(self, bucket: str, *, retry_after_s: float) -> None:
-        """`bucket`: which one, e.g. "user"."""
-        super().__init__(f"the {bucket} bucket is empty", retry_after_s=retry_after_s)
+        """`bucket`: the empty token bucket, e.g. "user"."""
+        super().__init__(
+            f"the rate limit is exceeded: the {bucket} bucket is empty",
+            retry_after_s=retry_after_s,
+        )
         self.bucket = bucket
 
-    def details(self) -> list[error_details_pb2.QuotaFailure | error_details_pb2.BadRequest]:
+    def details(self) -> Sequence[Message]:
         quota = error_details_pb2.QuotaFailure()
         quota.violations.add(subject=self.bucket, description=str(self))
         return [quota]
 
 
 class Overloaded(SeckillError):
-    """The stage sheds load."""
+    """The service is overloaded."""
 
+    # The caller did nothing wrong: one who is too fast is told RateLimited.
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = errors_pb2.ERROR_REASON_OVERLOADED
-    retry_after_s = 1.0
+    retry_after_s = OVERLOADED_WAIT_S
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        wait_s: float = OVERLOADED_WAIT_S,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        """`wait_s`: how long the work that is queued will take; jitter is added."""
+        super().__init__(message, retry_after_s=retry_delay_s(wait_s), metadata=metadata)
+
+
+class AdmissionFull(SeckillError):
+    """Enough attempts for what remains of the sale are under way; try again."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = errors_pb2.ERROR_REASON_ADMISSION_FULL
+
+    def __init__(self) -> None:
+        super().__init__(retry_after_s=retry_delay_s(ADMISSION_WAIT_S))
 
 
 class DependencyUnavailable(SeckillError):
-    """A store or a stage does not answer."""
+    """A store or another service does not answer."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = errors_pb2.ERROR_REASON_DEPENDENCY_UNAVAILABLE
     retry_after_s = 1.0
 
 
-class PipelineBusy(SeckillError):
+class ConsumersLagging(SeckillError):
     """Reservations are still on their way to the database."""
 
     code = grpc.StatusCode.UNAVAILABLE
@@ -247,7 +417,7 @@ class PipelineBusy(SeckillError):
 
 
 class OutcomeUnknown(SeckillError):
-    """The reply was lost on the way; ask again with the same request_id."""
+    """The reply was lost, so the outcome is unknown; retry with the same request_id."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = errors_pb2.ERROR_REASON_OUTCOME_UNKNOWN
@@ -255,14 +425,14 @@ class OutcomeUnknown(SeckillError):
 
 
 class DeadlinePassed(SeckillError):
-    """The caller's deadline passed before the work was begun."""
+    """The deadline of the call passed before work on it started."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
 
 
 class NotImplementedYet(SeckillError):
-    """This release does not serve the RPC."""
+    """This release does not implement the RPC."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
     reason = errors_pb2.ERROR_REASON_NOT_IMPLEMENTED
@@ -276,7 +446,7 @@ class KillSwitchOn(SeckillError):
 
 
 class RemoteError(SeckillError):
-    """Another stage's status, passed on as it came."""
+    """Another service's status, passed on unchanged."""
 
     def __init__(
         self,
@@ -289,67 +459,3 @@ class RemoteError(SeckillError):
         super().__init__(message, retry_after_s=retry_after_s)
         self.code = code
         self.encoded_details = encoded_details
-
-
-def reason_name(reason: int) -> str:
-    """The name that stands in ErrorInfo.reason."""
-    return errors_pb2.ErrorReason.Name(reason).removeprefix("ERROR_REASON_")  # type: ignore[arg-type]
-
-
-def encode_details(error: SeckillError) -> bytes:
-    """The serialized google.rpc.Status that travels as `grpc-status-details-bin`."""
-    if isinstance(error, RemoteError):
-        return error.encoded_details
-    info = error_details_pb2.ErrorInfo(
-        reason=reason_name(error.reason), domain=DOMAIN, metadata=error.metadata
-    )
-    details = [info, *error.details()]
-    if error.retry_after_s is not None:
-        delay = Duration()
-        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=error.code.value[0], message=str(error))
-    for detail in details:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return bytes(status.SerializeToString())
-
-
-def trailing_metadata(error: SeckillError) -> TrailingMetadata:
-    """What to send as trailing metadata with the error's code and message."""
-    details = (DETAILS_KEY, encode_details(error))
-    if error.retry_after_s is None:
-        return (details,)
-    return (details, (RETRY_AFTER_KEY, str(math.ceil(error.retry_after_s))))
-
-
-def from_rpc_error(error: grpc.aio.AioRpcError, *, stage: str) -> SeckillError:
-    """What a failed call of another stage means to our own caller.
-
-    A status that carries our details is passed on; anything else that a broken connection or a
-    passed deadline can cause is DependencyUnavailable naming `stage`.
-    """
-    metadata = dict(error.trailing_metadata() or ())
-    encoded = metadata.get(DETAILS_KEY)
-    if isinstance(encoded, bytes):
-        seconds = str(metadata.get(RETRY_AFTER_KEY, ""))
-        return RemoteError(
-            error.code(),
-            error.details() or "",
-            encoded,
-            retry_after_s=float(seconds) if seconds.isdecimal() else None,
-        )
-    return DependencyUnavailable(f"{stage} does not answer", metadata={"stage": stage})
-
-
-def reason_of(error: grpc.aio.AioRpcError) -> str | None:
-    """ErrorInfo.reason of a status received from the mesh, or None where it carries none."""
-    for key, value in error.trailing_metadata() or ():
-        if key != DETAILS_KEY or not isinstance(value, bytes):
-            continue
-        for detail in status_pb2.Status.FromString(value).details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info):
-                return str(info.reason)
-    return None

@@ -1,7 +1,7 @@
-"""Order numbers: sortable by time, made without coordination, carrying a shard of the buyer.
+"""Order numbers: sortable by time, unique without coordination, with a shard of the buyer.
 
 26 characters of Crockford's base 32, in the shape of a ULID: 10 of time in milliseconds, 2 of the
-buyer's shard (10 bits), 10 random for each batch, 4 counting within the batch.
+buyer's shard (10 bits), 10 that are random for each batch, 4 that count within the batch.
 """
 
 import random
@@ -25,12 +25,12 @@ def _encode(value: int, pairs: int) -> str:
 
 
 def shard_of(user_id: str) -> int:
-    """The buyer's shard, 0 to 1023: CRC-32 of the id modulo 1,024."""
+    """Return the buyer's shard, 0 to 1023: CRC-32 of the id modulo 1,024."""
     return zlib.crc32(user_id.encode()) % SHARDS
 
 
 def make_order_nos(user_ids: Iterable[str], *, now_s: float, rng: random.Random) -> list[str]:
-    """One number for each buyer of a batch, in order, at most 1,048,576.
+    """Return a number for each buyer of a batch, in order, for at most 1,048,576 buyers.
 
     Two batches of the same millisecond differ in 50 random bits.
     """
@@ -44,12 +44,12 @@ def make_order_nos(user_ids: Iterable[str], *, now_s: float, rng: random.Random)
 
 
 def is_order_no(text: str) -> bool:
-    """Whether `text` has the shape of an order number."""
+    """Return whether `text` has the shape of an order number."""
     return PATTERN.fullmatch(text) is not None
 
 
 def made_at_s(order_no: str) -> float:
-    """Unix time in seconds at which the number was made, to the millisecond."""
+    """Return the Unix time in seconds at which the number was assigned, to the millisecond."""
     value = 0
     for place in range(0, 2 * _TIME_PAIRS, 2):
         value = value << 10 | _VALUES[order_no[place : place + 2]]

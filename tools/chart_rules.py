@@ -1,4 +1,4 @@
-"""What a rendered chart must fit: Kubernetes' schemas, and the settings that the stages read."""
+"""What a rendered chart must fit: Kubernetes' schemas, and the settings that the services read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import kubernetes_validate
 from pydantic_settings import BaseSettings
 
-from deploy.edge.settings import EdgeSettings
+from edge.settings import EdgeSettings
 from gateway.settings import GatewaySettings
 from inventory_svc.settings import InventorySettings
 from order_svc.settings import OrderSettings
 from rollback_svc.settings import RollbackSettings
-from seckill.settings import PREFIX
+from seckill.runtime.settings import PREFIX
 
 Document = Mapping[str, Any]
 
@@ -50,20 +50,20 @@ def schema_faults(documents: Sequence[Document], versions: Sequence[str]) -> Ite
 
 
 def settings_faults(documents: Sequence[Document]) -> Iterator[str]:
-    """Variables that a stage does not read, or needs and is not given."""
-    for stage, settings in SETTINGS.items():
+    """Variables that a service does not read, or needs and is not given."""
+    for service, settings in SETTINGS.items():
         known = {PREFIX + name.upper(): field for name, field in settings.model_fields.items()}
-        given = set(_variables(documents, stage))
+        given = set(_variables(documents, service))
         for variable in sorted(given - known.keys()):
-            yield f"{stage}: {variable} is set, but {settings.__name__} has no such field"
+            yield f"{service}: {variable} is set, but {settings.__name__} has no such field"
         for variable, field in known.items():
             if field.is_required() and variable not in given:
-                yield f"{stage}: {variable} is not set, but {settings.__name__} requires it"
+                yield f"{service}: {variable} is not set, but {settings.__name__} requires it"
 
 
-def _variables(documents: Sequence[Document], stage: str) -> Iterator[str]:
+def _variables(documents: Sequence[Document], service: str) -> Iterator[str]:
     for document in documents:
-        if document["metadata"].get("labels", {}).get(COMPONENT) != stage:
+        if document["metadata"].get("labels", {}).get(COMPONENT) != service:
             continue
         if document["kind"] == "ConfigMap":
             yield from document["data"]

@@ -13,7 +13,7 @@ BUF = Path(sys.executable).with_name("buf")
 
 
 def git(*arguments: str) -> str | None:
-    """What git prints, or None where it fails."""
+    """What git prints, or None if it fails."""
     done = subprocess.run(
         ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -2,9 +2,9 @@
 
 Lints and renders it with each of its ci/*-values.yaml; checks what was rendered against the
 strict schemas of the oldest Kubernetes that the chart allows and the newest that the
-kubernetes-validate wheel carries, and against the stages' settings; runs the unit tests in
+kubernetes-validate wheel carries, and against the services' settings; runs the unit tests in
 deploy/k8s/tests. Helm and its unit-test runner are built on the first run (tools/install.py).
-Exits 1 where anything is wrong with the chart.
+Exits 1 if anything is wrong with the chart.
 """
 
 import subprocess
@@ -33,7 +33,7 @@ def kubernetes_versions() -> tuple[str, str]:
 
 
 def run(name: str, *command: str) -> str | None:
-    """Output of `command`, or None where it failed, after telling why."""
+    """Output of `command`, or None if it failed, after telling why."""
     done = subprocess.run(
         command,
         capture_output=True,

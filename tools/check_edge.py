@@ -2,7 +2,7 @@
 
 Renders it for each of the variations below, from the same settings as a real edge, with the routes
 put inside (Envoy does not look into files of routes when it validates), and has Envoy itself
-validate it. Exits 1 where Envoy refuses one, or warns of something deprecated or unfinished.
+validate it. Exits with 1 if Envoy refuses one, or warns of something deprecated or unfinished.
 """
 
 import json
@@ -14,20 +14,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.edge.refusals import Refusal, Wanted, route_configuration
-from deploy.edge.render import CONFIGURATION_FILE, render
-from deploy.edge.settings import EdgeSettings
-from deploy.edge.web import list_files
-from deploy.local.certificates import DevCertificates, load_or_create
-from deploy.local.edge import find_envoy
+from devstack.certificates import DevCertificates, load_or_create
+from devstack.edge import find_envoy
+from edge.refusals import Refusal, RefusalPlan, route_configuration
+from edge.render import CONFIGURATION_FILE, render
+from edge.settings import EdgeSettings
+from edge.web import list_files
 from seckill.v1 import inventory_pb2
 
 VALIDATION_TIMEOUT_S = 60
 CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
-# What Envoy says of fields that it will not have for long, or does not stand by.
+# Envoy's warnings about fields that are deprecated or unfinished.
 WARNING = re.compile(r"deprecated|work-in-progress", re.IGNORECASE)
 SOLD_OUT = inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT
-REFUSALS = Wanted(
+REFUSALS = RefusalPlan(
     sales=(
         Refusal("phone", SOLD_OUT, (".*(?:ImFsaWNlI|JhbGljZSI).*",)),
         Refusal("watch", SOLD_OUT),
@@ -37,8 +37,8 @@ REFUSALS = Wanted(
 
 def variations(
     certificates: DevCertificates, web: Path
-) -> Mapping[str, tuple[dict[str, Any], Wanted]]:
-    """Settings, and what the routes are made of, by name."""
+) -> Mapping[str, tuple[dict[str, Any], RefusalPlan]]:
+    """Return settings, and what the routes are made of, by name."""
     tls = {
         "edge_tls_certificate": str(certificates.server),
         "edge_tls_key": str(certificates.server_key),
@@ -46,23 +46,24 @@ def variations(
     }
     page = {"edge_web_directory": str(web), "edge_cors_origins": "*", "edge_access_log": "all"}
     return {
-        "plaintext": ({}, Wanted()),
-        "TLS or plaintext": ({**tls, "edge_tls": "optional"}, Wanted()),
-        "TLS": ({**tls, "edge_tls": "required"}, Wanted()),
+        "plaintext": ({}, RefusalPlan()),
+        "TLS or plaintext": ({**tls, "edge_tls": "optional"}, RefusalPlan()),
+        "TLS": ({**tls, "edge_tls": "required"}, RefusalPlan()),
         "client certificates": (
             {**tls, "edge_tls": "required", "edge_client_certificates": "required"},
-            Wanted(),
+            RefusalPlan(),
         ),
-        "a page": (page, Wanted(files=list_files(str(web)))),
-        "no limits, no log": ({"edge_rate_ip": 0, "edge_access_log": "off"}, Wanted()),
-        "limits of all kinds": ({"edge_rate_all": 30_000, "edge_rate_ip": 7}, Wanted()),
+        "a page": (page, RefusalPlan(files=list_files(str(web)))),
+        "no limits, no log": ({"edge_rate_ip": 0, "edge_access_log": "off"}, RefusalPlan()),
+        "limits of all kinds": ({"edge_rate_all": 30_000, "edge_rate_ip": 7}, RefusalPlan()),
         "refusals": (page, REFUSALS),
-        "kill switch": ({}, Wanted(halted=True)),
+        "kill switch": ({}, RefusalPlan(halted=True)),
+        "JSON transcoded": ({**page, "edge_json": "transcoded"}, REFUSALS),
     }
 
 
 def with_routes(configuration: dict[str, Any], routes: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with its routes inside rather than in a file."""
+    """Return the configuration with its routes inside, not in a file."""
     inside = {name: value for name, value in routes.items() if name != "@type"}
     for listener in configuration["static_resources"]["listeners"]:
         for chain in listener["filter_chains"]:
@@ -73,8 +74,8 @@ def with_routes(configuration: dict[str, Any], routes: dict[str, Any]) -> dict[s
     return configuration
 
 
-def fault(envoy: Path, path: Path) -> str:
-    """What Envoy has against a configuration; empty where it has nothing."""
+def find_fault(envoy: Path, path: Path) -> str:
+    """Return Envoy's complaints about a configuration; empty if it has none."""
     command = [str(envoy), "--mode", "validate", "-c", str(path), "--disable-hot-restart"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=VALIDATION_TIMEOUT_S
@@ -86,7 +87,7 @@ def fault(envoy: Path, path: Path) -> str:
 
 
 def main() -> int:
-    """Check all variations; the exit status."""
+    """Check all variations; return the exit status."""
     envoy = find_envoy()
     if envoy is None:
         sys.stdout.write("edge: no Envoy for this machine, nothing is validated\n")
@@ -98,13 +99,13 @@ def main() -> int:
         web.mkdir()
         (web / "index.html").write_text("<h1>Sale</h1>")
         every = variations(load_or_create(folder / "tls"), web)
-        for title, (given, wanted) in every.items():
+        for title, (given, plan) in every.items():
             settings = EdgeSettings(edge_directory=folder, **given)
             render(settings)
             path = folder / CONFIGURATION_FILE
-            routes = route_configuration(settings, wanted, "lease.example.1")
+            routes = route_configuration(settings, plan, "lease.example.1")
             path.write_text(json.dumps(with_routes(json.loads(path.read_text()), routes)))
-            found = fault(envoy, path)
+            found = find_fault(envoy, path)
             if found:
                 wrong += 1
                 sys.stderr.write(f"edge: {title}: {found}\n")

@@ -1,4 +1,7 @@
-"""Generate the stubs in seckill/v1 from protos/, or prove that they are fresh.
+"""Generate what is generated, or prove that it is fresh.
+
+The stubs in seckill/v1 from protos/, the table of currencies (tools/currencies.py), and the version
+where it stands outside of Python (tools/stamps.py).
 
 The contracts import google/api/annotations.proto; it and what it imports stand in protos/google,
 copied from the googleapis-common-protos wheel, so that buf and protoc need nothing else.
@@ -17,16 +20,22 @@ from pathlib import Path
 from google.api import annotations_pb2
 from grpc_tools import protoc
 
+from tools import currencies, stamps
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 PACKAGE = Path("seckill/v1")
-IMPORTED = ("google/api/annotations.proto", "google/api/http.proto")
+IMPORTED = (
+    "google/api/annotations.proto",
+    "google/api/http.proto",
+    "google/api/httpbody.proto",
+)
 # The folder that holds `google`, in the wheel.
 WHEEL = Path(annotations_pb2.__file__).parents[2]
 
 
 def generate(out: Path) -> None:
-    """Write stubs for every contract below `out`; raises RuntimeError where protoc refuses."""
+    """Write stubs for every contract below `out`; raise RuntimeError if protoc refuses."""
     files = sorted(str(path) for path in (PROTOS / PACKAGE).glob("*.proto"))
     plugins = [f"--{kind}_out={out}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
     # Beside this Python, whether or not its environment is activated.
@@ -43,14 +52,14 @@ def generate(out: Path) -> None:
 
 
 def stale(fresh: Path, committed: Path) -> list[str]:
-    """Names of files that differ between the two folders, or stand in only one of them."""
+    """Return the names of files that differ between the folders, or are in only one of them."""
     names = {path.name for folder in (fresh, committed) for path in folder.glob("*.py*")}
     _, mismatch, missing = filecmp.cmpfiles(fresh, committed, sorted(names), shallow=False)
     return sorted(mismatch + missing)
 
 
 def stale_imports() -> list[str]:
-    """Names of imported contracts that differ from the wheel's, or are not there."""
+    """Return the names of imported contracts that differ from the wheel's or are missing."""
     return [
         name
         for name in IMPORTED
@@ -66,13 +75,26 @@ def copy_imports() -> None:
         shutil.copyfile(WHEEL / name, PROTOS / name)
 
 
+def texts() -> dict[str, str]:
+    """Return the other generated files: text by name."""
+    return {currencies.MODULE: currencies.module_text(), **stamps.stamped(ROOT)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only tell what is stale")
+    parser.add_argument("--check", action="store_true", help="only name what is stale")
     arguments = parser.parse_args()
     stale_names = [f"protos/{name}" for name in stale_imports()]
+    wanted = texts()
+    stale_names += [
+        name
+        for name, text in wanted.items()
+        if not (ROOT / name).exists() or (ROOT / name).read_text() != text
+    ]
     if not arguments.check:
         copy_imports()
+        for name, text in wanted.items():
+            (ROOT / name).write_text(text)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         generate(out)

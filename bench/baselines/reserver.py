@@ -1,4 +1,4 @@
-"""Sends batches of attempts to an inventory stage, a few under way at once, as gateways do.
+"""Sends batches of attempts to an inventory service, a few under way at once, as gateways do.
 
 Prints {"calls": …, "seconds": …, "reserved": …}.
 """
@@ -26,7 +26,7 @@ def requests(sku: str, entries: int) -> list[inventory_pb2.BatchReserveRequest]:
             sku=sku,
             items=[
                 inventory_pb2.ReserveItem(
-                    user_id=f"{tag}-{number:07d}", request_id=f"press-{number}", quantity=1
+                    user_id=f"{tag}-{number:07d}", request_id=f"attempt-{number}", quantity=1
                 )
                 for number in range(first, min(first + BATCH, entries))
             ],
@@ -52,9 +52,9 @@ async def reserve(target: str, sku: str, entries: int) -> tuple[float, int]:
     async with grpc.aio.insecure_channel(target) as channel:
         await channel.channel_ready()
         stub = inventory_pb2_grpc.InventoryServiceStub(channel)
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         await asyncio.gather(*(sender(stub) for _ in range(UNDER_WAY)))
-        return time.monotonic() - begun_s, reserved
+        return time.monotonic() - start_s, reserved
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Whole human buyers against the public edge: page, wait, token, press, poll, pay."""
+"""Whole visits of humans to the public edge: page, wait, token, purchase, poll, pay."""

@@ -8,14 +8,14 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from deploy.local import LocalSettings, StackState
-from order_svc.audit import Audit, audit_sale
-from seckill.cli.mesh import CALL_TIMEOUT_S, channel_to, local_state
+from devstack import LocalSettings, StackState
+from order_svc.audit.audit import Audit, audit_sale
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
+from seckill_cli.mesh import CALL_TIMEOUT_S, channel_to, local_state
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 EDGE = "edge"
-# The crowd of a spike is on the page when the sale begins: locust starts, then they gather.
+# The crowd of a spike is on the page when the sale starts: locust starts, then they gather.
 AHEAD_S = 20
 # Units of those who do not pay come back while a tail lasts.
 PAYMENT_WINDOW_S = 15
@@ -25,7 +25,7 @@ PRICE_FEN = 990
 
 
 def main() -> int:
-    """Run; the exit status is 0 where nothing went wrong and nothing was oversold."""
+    """Run; the exit status is 0 if nothing went wrong and nothing was oversold."""
     wanted = _parse(sys.argv[1:])
     state = local_state()
     edge = next((found for found in state.processes if found.name == EDGE), None) if state else None
@@ -49,7 +49,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog="what stands after -- are options of locust and of the flow (locustfile.py)",
     )
     profiles = parser.add_subparsers(dest="profile", required=True)
-    spike = profiles.add_parser("spike", help="everybody presses within 1.5 s")
+    spike = profiles.add_parser("spike", help="all purchase within 1.5 s")
     spike.add_argument("size", type=int, metavar="BUYERS")
     tail = profiles.add_parser("tail", help="humans arrive at a constant rate")
     tail.add_argument("size", type=float, metavar="RATE", help="humans a second")
@@ -74,9 +74,9 @@ def _create_sale(sku: str, wanted: argparse.Namespace) -> None:
         total_units=wanted.units or max(1, int(visits / BUYERS_A_UNIT)),
         unit_price=sale_pb2.Money(currency="CNY", minor_units=PRICE_FEN),
     )
-    begins = datetime.now(UTC) + timedelta(seconds=AHEAD_S if spike else 0)
-    terms.start_time.FromDatetime(begins)
-    terms.end_time.FromDatetime(begins + timedelta(hours=1))
+    starts = datetime.now(UTC) + timedelta(seconds=AHEAD_S if spike else 0)
+    terms.start_time.FromDatetime(starts)
+    terms.end_time.FromDatetime(starts + timedelta(hours=1))
     terms.payment_window.FromTimedelta(timedelta(seconds=PAYMENT_WINDOW_S))
     with channel_to("inventory", "") as channel:
         inventory_pb2_grpc.InventoryServiceStub(channel).CreateSale(

@@ -1,15 +1,15 @@
-"""Whose visit it is: a JWT for each, minted here or read from a file."""
+"""The buyers of the visits: a JWT for each, minted here or read from a file."""
 
 import itertools
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from seckill.dev_issuer import load_or_create
+from seckill.runtime.dev_issuer import load_or_create
 
 
 def minted(secrets: Path) -> Iterator[str]:
-    """JWTs of the development issuer for buyers nobody has seen before, without end.
+    """Yield JWTs of the development issuer for new buyers, without end.
 
     Args:
         secrets: folder with the keys that the mesh knows.

@@ -1,28 +1,31 @@
 """The whole flow for locust: one number says how big, and any number of machines share it.
 
-`--buyers N`: a spike; N humans look at the page and press within `--within` seconds of the sale's
-beginning. `--rate N`: a tail; N humans a second arrive for `--seconds`.
+`--buyers N`: a spike; N humans look at the page and purchase within `--within` seconds of the start
+of the sale. `--rate N`: a tail; N humans a second arrive for `--seconds`.
 """
 
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path as FilePath
 from random import Random
 from typing import Any
 
 import gevent
+from google.protobuf.message import Message
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from bench.flow import identities
-from bench.flow.paths import PAGE, Path
+from bench.flow.json_form import OK, PATHS, request_of, response_of, status_of
 from bench.flow.table import figures, lines
 from bench.flow.tally import Tally
-from bench.flow.visit import OK, VISIT_MAX_S, WAIT_MAX_S, Answer, Habits, Visit
+from bench.flow.visit import TOO_LATE, VISIT_MAX_S, WAIT_MAX_S, Habits, Visit
+from seckill.client import flows
+from seckill.client.errors import DETAILS_KEY, call_failed
 
 # A spike's crowd gathers on the page within this; locust starts humans once a second.
 GATHER_S = 10.0
@@ -32,6 +35,8 @@ PACE_S = 10.0
 REPORTS_S = 6.0
 A_DAY_S = 86_400.0
 ANSWER_TIMEOUT_S = 15.0
+# Reasons of answers that a visit counts by itself; others are in locust's table of failures.
+EXPECTED = frozenset({"ORDER_NOT_FOUND", "PURCHASE_TOKEN_EXPIRED", *TOO_LATE})
 
 
 class _Run:
@@ -43,7 +48,7 @@ class _Run:
         self.begun_s = 0.0
 
     def over(self, options: Any) -> bool:
-        """Whether the tail's time is up, so that nobody else arrives."""
+        """Return whether the tail's time is over: no more humans arrive."""
         return bool(options.rate) and time.monotonic() - self.begun_s > options.seconds
 
 
@@ -88,39 +93,35 @@ class Human(FastHttpUser):
             return A_DAY_S
         return max(0.0, PACE_S - (time.monotonic() - self._arrived_s))
 
-    def call(
-        self, path: Path, name: str, body: Mapping[str, Any] | None, *, fine: Collection[int]
-    ) -> Answer:
-        """See `Shop.call`."""
+    def perform(self, step: flows.Ask) -> Message:
+        """See `Shop.perform`."""
+        request = request_of(step.method, step.request)
         with self.client.request(
-            path.verb,
-            path.of(name),
-            name=path.template,
-            json=body,
-            headers={} if path is PAGE else {"authorization": f"Bearer {self._jwt}"},
+            request.verb,
+            request.path,
+            name=PATHS[step.method].template,
+            json=request.body,
+            headers={"authorization": f"Bearer {self._jwt}"} if step.as_buyer else {},
             catch_response=True,
         ) as response:
-            answer = Answer(response.status_code, _json(response))
-            if answer.status == OK or answer.status in fine:
+            status, content = response.status_code, response.content or b""
+            if status == OK:
                 response.success()
-            elif answer.status:
-                response.failure(f"{answer.status} {answer.reason}")
-            return answer
-
-
-def _json(response: Any) -> Mapping[str, Any]:
-    try:
-        body = json.loads(response.content or b"{}")
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+                return response_of(step.method, content)
+            code, details = status_of(status, content)
+            failure = call_failed(code, details.message, {DETAILS_KEY: details.SerializeToString()})
+            if failure.reason in EXPECTED:
+                response.success()
+            elif status:
+                response.failure(f"{status} {failure.reason}")
+        raise failure
 
 
 class Crowd(LoadTestShape):
-    """How many of locust's users there are; ends the run when everybody has gone."""
+    """Says how many users locust runs; ends the run once all visits have ended."""
 
     def tick(self) -> tuple[int, float] | None:
-        """Users wanted, and how many a second begin; None ends the run."""
+        """Return how many users are wanted, and how many start a second; None ends the run."""
         options = self.runner.environment.parsed_options
         if options.buyers:
             longest_s = GATHER_S + WAIT_MAX_S + VISIT_MAX_S
@@ -128,8 +129,8 @@ class Crowd(LoadTestShape):
                 return None
             return options.buyers, max(1.0, options.buyers / GATHER_S)
         beyond_s = self.get_run_time() - options.seconds
-        everybody_gone = RUN.tally.ended >= RUN.tally.begun
-        if beyond_s > VISIT_MAX_S or (beyond_s > REPORTS_S and everybody_gone):
+        all_gone = RUN.tally.ended >= RUN.tally.visits
+        if beyond_s > VISIT_MAX_S or (beyond_s > REPORTS_S and all_gone):
             return None
         return max(1, round(options.rate * PACE_S)), options.rate
 
@@ -142,15 +143,15 @@ def _add_options(parser: LocustArgumentParser) -> None:
     flow.add_argument("--seconds", type=float, default=60, help="how long the tail lasts")
     flow.add_argument("--sku", default="flow", help="the sale")
     flow.add_argument(
-        "--within", type=float, default=1.5, help="seconds in which a waiting crowd presses"
+        "--within", type=float, default=1.5, help="seconds in which a waiting crowd purchases"
     )
     flow.add_argument("--pay-ratio", type=float, default=0.7, help="of those with an order")
-    flow.add_argument("--twice-ratio", type=float, default=0.1, help="press twice, same request id")
+    flow.add_argument("--twice-ratio", type=float, default=0.1, help="send a purchase twice")
     flow.add_argument(
         "--secrets", default=".seckill/secrets", help="folder of the mesh's development keys"
     )
     flow.add_argument("--identities", default="", help="file with a JWT a line, instead")
-    flow.add_argument("--outcomes", default="", help="file for what became of everybody")
+    flow.add_argument("--outcomes", default="", help="file for the endings of all visits")
 
 
 @events.init.add_listener

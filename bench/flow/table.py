@@ -22,12 +22,12 @@ def percentile_ms(buckets: Counter[int], percent: float) -> int:
 def figures(tally: Tally) -> dict[str, Any]:
     """All that was counted, for a file."""
     return {
-        "visits": tally.begun,
+        "visits": tally.visits,
         "endings": {ending.value: tally.endings[ending] for ending in Ending},
         "broken_promises": dict(tally.broken),
         "faults": tally.faults,
         "late_visits": tally.late,
-        "pressed_within_s": pressed_within_s(tally),
+        "purchased_within_s": purchased_within_s(tally),
         "spans_ms": {
             span.value: {f"p{percent}": percentile_ms(found, percent) for percent in PERCENTILES}
             | {"count": found.total()}
@@ -36,15 +36,18 @@ def figures(tally: Tally) -> dict[str, Any]:
     }
 
 
-def pressed_within_s(tally: Tally) -> float:
-    """Seconds between the first buyer's first press and the last buyer's."""
-    return round(max(0.0, tally.last_press_s - tally.first_press_s), 2) if tally.last_press_s else 0
+def purchased_within_s(tally: Tally) -> float:
+    """Return the seconds between the first buyer's first purchase and the last buyer's."""
+    return round(max(0.0, tally.last_sent_s - tally.first_sent_s), 2) if tally.last_sent_s else 0
 
 
 def lines(tally: Tally) -> list[str]:
     """The same as a table."""
-    unended = tally.begun - tally.ended
-    told = [f"{tally.begun:,} visits; first presses within {pressed_within_s(tally):.2f} s", ""]
+    unended = tally.visits - tally.ended
+    told = [
+        f"{tally.visits:,} visits; first purchases within {purchased_within_s(tally):.2f} s",
+        "",
+    ]
     told += [
         f"{ending.value:<26}{tally.endings[ending]:>9,}{'  !' if ending in FAULTS else ''}"
         for ending in Ending

@@ -35,11 +35,11 @@ FAULTS = frozenset({Ending.TURNED_AWAY, Ending.UNSEEN, Ending.FAILED})
 
 
 class Span(StrEnum):
-    """What a buyer waits for, from his press on."""
+    """What a buyer waits for, from their purchase on."""
 
-    ANSWER = "press to answer"
-    VISIBLE = "press to order"
-    PAID = "press to paid"
+    ANSWER = "purchase to answer"
+    VISIBLE = "purchase to order"
+    PAID = "purchase to paid"
 
 
 @dataclass
@@ -47,23 +47,24 @@ class Tally:
     """Counts of one process, or of all.
 
     Attributes:
-        begun: visits that have begun.
+        visits: that have started.
         late: visits of the tail that took longer than the pace, so that the next came late.
         endings: visits by how they ended.
         broken: promises that were broken, by name; must stay empty.
         spans_ms: for each span, buckets of SPAN_MS by their lower bound.
-        first_press_s, last_press_s: Unix time of the first presses of the first and last buyer.
+        first_sent_s, last_sent_s: Unix time at which the first and the last buyer sent
+            their first purchase.
     """
 
-    begun: int = 0
+    visits: int = 0
     late: int = 0
     endings: Counter[Ending] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
     spans_ms: dict[Span, Counter[int]] = field(
         default_factory=lambda: {span: Counter() for span in Span}
     )
-    first_press_s: float = float("inf")
-    last_press_s: float = 0.0
+    first_sent_s: float = float("inf")
+    last_sent_s: float = 0.0
 
     @property
     def ended(self) -> int:
@@ -75,57 +76,57 @@ class Tally:
         """Visits that ended as none should, and promises that were broken."""
         return sum(self.endings[ending] for ending in FAULTS) + self.broken.total()
 
-    def press(self, at_s: float) -> None:
-        """Somebody pressed for the first time, at this Unix time."""
-        self.first_press_s = min(self.first_press_s, at_s)
-        self.last_press_s = max(self.last_press_s, at_s)
+    def first_purchase(self, at_s: float) -> None:
+        """Note that a buyer sent their first purchase at this Unix time."""
+        self.first_sent_s = min(self.first_sent_s, at_s)
+        self.last_sent_s = max(self.last_sent_s, at_s)
 
-    def took(self, span: Span, seconds: float) -> None:
-        """Somebody waited that long."""
+    def record(self, span: Span, seconds: float) -> None:
+        """Count one wait of so many seconds."""
         self.spans_ms[span][int(seconds * 1000) // SPAN_MS * SPAN_MS] += 1
 
     def add(self, other: Self) -> None:
         """Count what another process has counted."""
-        self.begun += other.begun
+        self.visits += other.visits
         self.late += other.late
         self.endings.update(other.endings)
         self.broken.update(other.broken)
         for span, buckets in other.spans_ms.items():
             self.spans_ms[span].update(buckets)
-        self.first_press_s = min(self.first_press_s, other.first_press_s)
-        self.last_press_s = max(self.last_press_s, other.last_press_s)
+        self.first_sent_s = min(self.first_sent_s, other.first_sent_s)
+        self.last_sent_s = max(self.last_sent_s, other.last_sent_s)
 
     def pack(self) -> dict[str, Any]:
         """Everything as plain data, to be sent."""
         return {
-            "begun": self.begun,
+            "visits": self.visits,
             "late": self.late,
             "endings": {ending.name: count for ending, count in self.endings.items()},
             "broken": dict(self.broken),
             "spans_ms": {span.name: list(found.items()) for span, found in self.spans_ms.items()},
-            "presses_s": (self.first_press_s, self.last_press_s) if self.last_press_s else (),
+            "sent_s": (self.first_sent_s, self.last_sent_s) if self.last_sent_s else (),
         }
 
     def clear(self) -> None:
         """Begin from nothing, in place: visits under way go on counting here."""
-        self.begun = self.late = 0
+        self.visits = self.late = 0
         self.endings.clear()
         self.broken.clear()
         for buckets in self.spans_ms.values():
             buckets.clear()
-        self.first_press_s, self.last_press_s = float("inf"), 0.0
+        self.first_sent_s, self.last_sent_s = float("inf"), 0.0
 
     @classmethod
     def unpack(cls, packed: Mapping[str, Any]) -> Self:
         """What another process has packed."""
         tally = cls(
-            begun=packed["begun"],
+            visits=packed["visits"],
             late=packed["late"],
             endings=Counter({Ending[name]: count for name, count in packed["endings"].items()}),
             broken=Counter(packed["broken"]),
         )
         for name, buckets in packed["spans_ms"].items():
             tally.spans_ms[Span[name]] = Counter(dict(buckets))
-        for at_s in packed["presses_s"]:
-            tally.press(at_s)
+        for at_s in packed["sent_s"]:
+            tally.first_purchase(at_s)
         return tally

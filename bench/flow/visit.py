@@ -1,86 +1,54 @@
 """One human's visit, told without a load generator: who calls, who sleeps and who counts is given.
 
-Page → wait for the sale to begin → token → press (some twice) → poll until the order is there →
-think → pay, or leave. What can be repeated is repeated with the same request id, as the contract
-says, as long as a human is patient.
+Page → wait for the start of the sale → purchase (some twice) → poll until the order is there →
+think → pay, or leave. Each call is a flow of seckill.client, which repeats what may be repeated
+with the same request id, as long as a human is patient.
 """
 
 import time
-import uuid
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol, TypeVar, cast
 
-from bench.flow.paths import PAGE, PAY, POLL, PRESS, TOKEN, Path
+from google.protobuf.message import Message
+
 from bench.flow.tally import Ending, Span, Tally
+from seckill.client import (
+    CallFailed,
+    NotFound,
+    Outcome,
+    Purchase,
+    RetryPolicy,
+    TryLater,
+    challenges,
+    flows,
+)
+from seckill.client.retry import Deadline
+from seckill.client.transport import new_request_id
+from seckill.v1 import order_pb2, sale_pb2
 
 # How long a human repeats a step that was turned away, and waits for an order to appear.
 PATIENCE_S = 15.0
-# How long a human waits on the page for a sale to begin.
+# How long a human waits on the page for a sale to start.
 WAIT_MAX_S = 600.0
-# How long a whole visit takes at most, from the sale's beginning on: page, token, press, press
+# How long a whole visit takes at most from the start of the sale on: page, purchase, purchase
 # again, poll and pay, each with all patience.
 VISIT_MAX_S = 8 * PATIENCE_S
 POLL_S = 0.25
 # Between order and payment.
 THINK_S = (0.5, 2.0)
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-# No answer at all; too many; a stage or a store is away; too slow.
-WORTH_REPEATING = frozenset({0, 429, 503, 504})
-NOT_FOUND = 404
-FORBIDDEN = 403
-BAD_REQUEST = 400
-OK = 200
-RESERVED = "RESERVED"
-TOKEN_EXPIRED = "PURCHASE_TOKEN_EXPIRED"  # noqa: S105 - a reason's name
+POLICY = RetryPolicy(attempt_timeout_s=PATIENCE_S, pause_min_s=0.1, pause_max_s=2.0, jitter=0.5)
 TOO_LATE = frozenset({"PAYMENT_TOO_LATE", "ORDER_STATE"})
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back.
-
-    Attributes:
-        status: of HTTP; 0 where nothing came.
-        body: the JSON object; empty where there was none.
-    """
-
-    status: int
-    body: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def reason(self) -> str:
-        """ErrorInfo.reason of an error; empty where there is none."""
-        return str(self._detail("ErrorInfo").get("reason", ""))
-
-    @property
-    def retry_after_s(self) -> float:
-        """RetryInfo.retry_delay of an error; 0 where there is none."""
-        return float(str(self._detail("RetryInfo").get("retryDelay", "0s")).removesuffix("s"))
-
-    def _detail(self, kind: str) -> Mapping[str, Any]:
-        for detail in self.body.get("details", ()):
-            if str(detail.get("@type", "")).endswith(f"google.rpc.{kind}"):
-                return dict(detail)
-        return {}
+T = TypeVar("T")
 
 
 class Shop(Protocol):
-    """Calls the edge as one human."""
+    """Makes calls as one human."""
 
-    def call(
-        self, path: Path, name: str, body: Mapping[str, Any] | None, *, fine: Collection[int]
-    ) -> Answer:
-        """One request.
-
-        Args:
-            path: what is called.
-            name: the sku or order number in the path.
-            body: sent as JSON; None sends none.
-            fine: statuses that are an expected answer here.
-        """
+    def perform(self, step: flows.Ask) -> Message:
+        """Make one call. Raises CallFailed; ValueError if the answer breaks the contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +56,14 @@ class Habits:
     """What buyers are like.
 
     Attributes:
-        within_s: all press within this time of the sale's beginning.
+        within_s: all buy within this time of the start of the sale.
         pay_ratio: of those with an order, how many pay.
-        twice_ratio: of all, how many press twice with the same request id.
+        twice_ratio: of all, how many send their purchase twice, with the same request id.
     """
 
     within_s: float = 1.5
     pay_ratio: float = 0.7
     twice_ratio: float = 0.1
-
-
-class _Told(NamedTuple):
-    outcome: str
-    order_no: str
 
 
 class _Over(Exception):
@@ -125,7 +88,7 @@ class Visit:
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock`: Unix time, also what the sale's beginning is compared with."""
+        """`clock`: Unix time, which is also compared with the start of the sale."""
         self._shop = shop
         self._sku = sku
         self._habits = habits
@@ -133,119 +96,107 @@ class Visit:
         self._random = random
         self._sleep = sleep
         self._clock = clock
-        self._request_id = str(uuid.uuid4())
-        self._pressed_s = 0.0
+        self._request_id = new_request_id()
+        self._bought_s = 0.0
 
     def run(self) -> Ending:
         """Visit, and count how it ended."""
-        self._tally.begun += 1
+        self._tally.visits += 1
         try:
             ending = self._story()
         except _Over as over:
             ending = over.ending
-        except (KeyError, TypeError, ValueError):
-            # An answer without what the contract promises.
+        except TryLater:
+            ending = Ending.TURNED_AWAY
+        except (CallFailed, ValueError):
             ending = Ending.FAILED
         self._tally.endings[ending] += 1
         return ending
 
     def _story(self) -> Ending:
-        self._wait_for_the_beginning(self._patiently(PAGE, self._sku))
-        self._pressed_s = self._clock()
-        self._tally.press(self._pressed_s)
-        order_no = self._press_once_or_twice()
-        order = self._see_order(order_no)
+        self._wait_for_the_start(self._run(flows.sale(self._deadline(), self._sku)))
+        self._bought_s = self._clock()
+        self._tally.first_purchase(self._bought_s)
+        order = self._see_order(self._buy_once_or_twice())
         self._sleep(self._random.uniform(*THINK_S))
         if self._random.random() >= self._habits.pay_ratio:
             return Ending.UNPAID
         return self._pay(order)
 
-    def _wait_for_the_beginning(self, page: Answer) -> None:
-        begins = page.body["sale"]["terms"].get("startTime")
-        if not begins:
-            return
-        ahead_s = datetime.fromisoformat(begins).timestamp() - self._clock()
+    def _wait_for_the_start(self, sale: sale_pb2.Sale) -> None:
+        ahead_s = sale.terms.start_time.ToNanoseconds() / 1e9 - self._clock()
         if ahead_s > WAIT_MAX_S:
             raise _Over(Ending.NOT_STARTED)
         if ahead_s > 0:
             self._sleep(ahead_s + self._random.uniform(0, self._habits.within_s))
 
-    def _press_once_or_twice(self) -> str:
-        """The order's number; ends the visit where nothing was bought."""
-        told = self._press()
-        self._tally.took(Span.ANSWER, self._clock() - self._pressed_s)
+    def _buy_once_or_twice(self) -> str:
+        """Return the order's number; end the visit if nothing was bought."""
+        told = self._buy()
+        self._tally.record(Span.ANSWER, self._clock() - self._bought_s)
         if self._random.random() < self._habits.twice_ratio:
-            again = self._press()
-            # Who was refused may win the second time: a unit may have come back.
-            if told.outcome == RESERVED and again != told:
+            again = self._buy()
+            # A buyer who was refused may win the second time: a unit may have come back.
+            if told.reserved and again != told:
                 self._tally.broken["same request id, other answer"] += 1
             told = again
-        if told.outcome != RESERVED:
-            raise _Over(Ending.__members__.get(told.outcome, Ending.FAILED))
+        if not told.reserved:
+            raise _Over(Ending.__members__.get(told.outcome.name, Ending.FAILED))
         return told.order_no
 
-    def _press(self) -> _Told:
-        """One press, with a token of its own."""
+    def _buy(self) -> Purchase:
         until_s = self._clock() + PATIENCE_S
         while True:
-            token = self._patiently(TOKEN, self._sku, {}).body["purchaseToken"]
-            body = {"quantity": 1, "purchaseToken": token, "requestId": self._request_id}
-            answer = self._patiently(PRESS, self._sku, body, fine=(FORBIDDEN,))
-            expired = answer.status == FORBIDDEN
-            # Only a token that expired while we were turned away is nobody's fault.
-            if expired and answer.reason != TOKEN_EXPIRED:
-                raise _Over(Ending.FAILED)
-            outcome = str(answer.body.get("outcome", "")).removeprefix("PURCHASE_OUTCOME_")
+            told = self._run(flows.buy(self._deadline(), self._sku, 1, self._request_id))
             # Our clock may be ahead of the shop's.
-            if not expired and outcome != "NOT_STARTED":
-                return _Told(outcome, str(answer.body["orderNo"]))
-            if self._clock() > until_s:
-                raise _Over(Ending.FAILED if expired else Ending.NOT_STARTED)
+            if told.outcome is not Outcome.NOT_STARTED or self._clock() > until_s:
+                return told
             self._sleep(POLL_S)
 
-    def _see_order(self, order_no: str) -> Mapping[str, Any]:
-        until_s = self._clock() + PATIENCE_S
-        while True:
-            answer = self._patiently(POLL, order_no, fine=(NOT_FOUND,))
-            if answer.status == OK:
-                break
-            if self._clock() > until_s:
-                raise _Over(Ending.UNSEEN)
-            self._sleep(POLL_S)
-        self._tally.took(Span.VISIBLE, self._clock() - self._pressed_s)
-        order: Mapping[str, Any] = answer.body["order"]
-        if order["state"] == "ORDER_STATE_REJECTED":
+    def _see_order(self, order_no: str) -> order_pb2.Order:
+        try:
+            order = self._run(flows.get_order(self._deadline(), order_no))
+        except NotFound:
+            raise _Over(Ending.UNSEEN) from None
+        self._tally.record(Span.VISIBLE, self._clock() - self._bought_s)
+        if order.state == order_pb2.ORDER_STATE_REJECTED:
             raise _Over(Ending.REJECTED)
         return order
 
-    def _pay(self, order: Mapping[str, Any]) -> Ending:
-        body = {"paymentId": f"pay-{self._request_id}", "amount": order["amount"]}
-        answer = self._patiently(PAY, str(order["orderNo"]), body, fine=(BAD_REQUEST,))
-        if answer.status == BAD_REQUEST:
-            return Ending.CANCELLED if answer.reason in TOO_LATE else Ending.FAILED
-        if answer.body["order"]["state"] != "ORDER_STATE_PAID":
+    def _pay(self, order: order_pb2.Order) -> Ending:
+        payment_id = f"pay-{self._request_id}"
+        try:
+            paid = self._run(flows.pay(self._deadline(), order.order_no, payment_id, order.amount))
+        except CallFailed as failure:
+            if failure.reason in TOO_LATE:
+                return Ending.CANCELLED
+            raise
+        if paid.state != order_pb2.ORDER_STATE_PAID:
             return Ending.FAILED
-        self._tally.took(Span.PAID, self._clock() - self._pressed_s)
+        self._tally.record(Span.PAID, self._clock() - self._bought_s)
         return Ending.PAID
 
-    def _patiently(
-        self,
-        path: Path,
-        name: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        fine: Collection[int] = (),
-    ) -> Answer:
-        """The first answer that says something; ends the visit where there is none."""
-        until_s = self._clock() + PATIENCE_S
-        pause_s = FIRST_PAUSE_S
+    def _deadline(self) -> Deadline:
+        return Deadline(POLICY, PATIENCE_S, self._clock, self._random)
+
+    def _run(self, flow: flows.Flow[T]) -> T:
+        """Drive a flow of the client to its end."""
+        reply: object = None
         while True:
-            answer = self._shop.call(path, name, body, fine=fine)
-            if answer.status == OK or answer.status in fine:
-                return answer
-            if answer.status not in WORTH_REPEATING:
-                raise _Over(Ending.FAILED)
-            if self._clock() > until_s:
-                raise _Over(Ending.TURNED_AWAY)
-            self._sleep(max(answer.retry_after_s, pause_s * self._random.uniform(0.5, 1.5)))
-            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+            try:
+                step = flows.resume(flow, reply)
+            except StopIteration as done:
+                return cast("T", done.value)
+            try:
+                reply = self._perform(step)
+            except CallFailed as failure:
+                reply = failure
+
+    def _perform(self, step: flows.Step) -> object:
+        if isinstance(step, flows.Pause):
+            return self._sleep(step.seconds)
+        if isinstance(step, flows.Solve):
+            return challenges.solve(step.challenge, solver=None, timeout_s=step.timeout_s)
+        if isinstance(step, flows.Watch):
+            raise TypeError("a visit polls, and watches nothing")
+        return self._shop.perform(step)

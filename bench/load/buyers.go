@@ -17,19 +17,19 @@ import (
 // Identities outlive any run.
 const identityTTL = 2 * time.Hour
 
-// buyer is one user with an identity and, for the sale pressed for, a purchase token.
+// buyer is one user with an identity and, for one sale, a purchase token.
 type buyer struct {
 	// Metadata `authorization`, and a context that carries it.
 	authorization string
 	ctx           context.Context
 	// PurchaseRequest without its request_id; nil before a token was issued.
-	press []byte
+	purchase []byte
 	// GetOrderRequest for the order bought last; nil before.
 	poll []byte
 }
 
-// nobody calls without an identity.
-var nobody = &buyer{ctx: context.Background()}
+// anonymous calls without an identity.
+var anonymous = &buyer{ctx: context.Background()}
 
 // The development issuer's one symmetric key, and its id.
 func symmetricKey(path string) ([]byte, string, error) {
@@ -82,7 +82,7 @@ func (load *generator) mint(wanted command) error {
 // The messages of gateway.proto, by hand: the generator must cost less than what it measures.
 
 // Where a PurchaseRequest has its token.
-const pressTokenField = 3
+const purchaseTokenField = 3
 
 // nameRequest is a message whose first field names a sku or an order.
 func nameRequest(name string) []byte {
@@ -90,17 +90,17 @@ func nameRequest(name string) []byte {
 	return protowire.AppendString(request, name)
 }
 
-func pressWithoutID(sku string, token string) []byte {
+func purchaseWithoutID(sku string, token string) []byte {
 	request := nameRequest(sku)
 	request = protowire.AppendTag(request, 2, protowire.VarintType)
 	request = protowire.AppendVarint(request, 1)
-	request = protowire.AppendTag(request, pressTokenField, protowire.BytesType)
+	request = protowire.AppendTag(request, purchaseTokenField, protowire.BytesType)
 	return protowire.AppendString(request, token)
 }
 
-func withRequestID(press []byte, id string) []byte {
-	request := make([]byte, len(press), len(press)+len(id)+2)
-	copy(request, press)
+func withRequestID(purchase []byte, id string) []byte {
+	request := make([]byte, len(purchase), len(purchase)+len(id)+2)
+	copy(request, purchase)
 	request = protowire.AppendTag(request, 4, protowire.BytesType)
 	return protowire.AppendString(request, id)
 }

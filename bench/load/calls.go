@@ -65,7 +65,7 @@ func buyerOf(n int64, wanted command) int {
 	if block == 0 {
 		return wanted.First + int(n%int64(wanted.Buyers))
 	}
-	turns := int64(float64(block) * wanted.Presses)
+	turns := int64(float64(block) * wanted.Attempts)
 	position := (n/turns)*block + (n%turns)%block
 	return wanted.First + int(position%int64(wanted.Buyers))
 }
@@ -75,7 +75,7 @@ func (load *generator) newCall(wanted command) (call, error) {
 		payload := bytes.Repeat([]byte{'x'}, echoBytes)
 		return call{
 			method:   "/bench.Echo/Echo",
-			request:  func(int64) (*buyer, []byte, error) { return nobody, payload, nil },
+			request:  func(int64) (*buyer, []byte, error) { return anonymous, payload, nil },
 			answered: noOutcome,
 		}, nil
 	}
@@ -88,7 +88,7 @@ func (load *generator) newCall(wanted command) (call, error) {
 		return load.issue(wanted, whose), nil
 	case "purchase", "visible", "paid":
 		return load.purchase(wanted, whose), nil
-	case "poll":
+	case "poll", "pay":
 		return load.poll(whose), nil
 	}
 	return call{}, fmt.Errorf("no such call: %q", wanted.Call)
@@ -101,37 +101,37 @@ func (load *generator) issue(wanted command, whose func(int64) *buyer) call {
 		request: func(n int64) (*buyer, []byte, error) { return whose(n), request, nil },
 		answered: func(n int64, response []byte) uint64 {
 			_, token := field(response, 1)
-			whose(n).press = pressWithoutID(wanted.Sku, string(token))
+			whose(n).purchase = purchaseWithoutID(wanted.Sku, string(token))
 			return 0
 		},
 	}
 }
 
 func (load *generator) purchase(wanted command, whose func(int64) *buyer) call {
-	// Ids of one generator never repeat: each press is an attempt of its own.
-	base := load.pressed
-	presser := func(n int64) (*buyer, string, error) {
+	// Request ids of one generator never repeat: each call is an attempt of its own.
+	base := load.attempts
+	attempt := func(n int64) (*buyer, string, error) {
 		one := whose(n)
-		if one.press == nil {
+		if one.purchase == nil {
 			return nil, "", fmt.Errorf("no purchase token was issued to the buyer of call %d", n)
 		}
-		return one, "press-" + strconv.FormatInt(base+n, 36), nil
+		return one, "attempt-" + strconv.FormatInt(base+n, 36), nil
 	}
 	found := call{
 		method: service + "Purchase",
 		request: func(n int64) (*buyer, []byte, error) {
-			one, id, err := presser(n)
+			one, id, err := attempt(n)
 			if err != nil {
 				return nil, nil, err
 			}
-			return one, withRequestID(one.press, id), nil
+			return one, withRequestID(one.purchase, id), nil
 		},
 		json: func(to []byte, n int64) (*buyer, []byte, error) {
-			one, id, err := presser(n)
+			one, id, err := attempt(n)
 			if err != nil {
 				return nil, nil, err
 			}
-			_, token := field(one.press, pressTokenField)
+			_, token := field(one.purchase, purchaseTokenField)
 			to = append(append(to, `{"quantity":1,"purchaseToken":"`...), token...)
 			to = append(append(to, `","requestId":"`...), id...)
 			return one, append(to, `"}`...), nil

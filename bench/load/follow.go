@@ -8,9 +8,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// A buyer who waits for his order asks after this, and each time a quarter later than the last
-// time, but not less than ten times a second: his bucket has room for twenty calls at once and ten
-// a second. So what is measured is up to a quarter too long.
+// A buyer who waits for an order polls after this, and each time a quarter later than the last time,
+// but not less than ten times a second: a buyer's bucket has room for twenty calls at once and ten a
+// second. So what is measured is up to a quarter too long.
 const (
 	pollFirst  = 4 * time.Millisecond
 	pollFactor = 1.25
@@ -31,12 +31,12 @@ type followSender struct {
 	pay bool
 }
 
-func (one *followSender) send(n int64) (answer, error) {
+func (one *followSender) send(n int64, due time.Time) (answer, error) {
 	who, _, err := one.what.request(n)
 	if err != nil {
 		return answer{}, err
 	}
-	bought, err := one.grpcSender.send(n)
+	bought, err := one.grpcSender.send(n, due)
 	if err != nil || bought.code != codes.OK || bought.outcome != reservedOutcome {
 		return bought, err
 	}
@@ -66,6 +66,22 @@ func (one *followSender) awaitOrder(who *buyer, since time.Time) ([]byte, codes.
 		}
 		pause = min(time.Duration(float64(pause)*pollFactor), pollSlowly)
 	}
+}
+
+// paySender reads an order that was bought before, and pays it; OK if both were answered OK.
+type paySender struct{ grpcSender }
+
+func (one *paySender) send(n int64, _ time.Time) (answer, error) {
+	who, request, err := one.what.request(n)
+	if err != nil {
+		return answer{}, err
+	}
+	response, err := one.invoke(who, service+"GetOrder", request)
+	if err == nil {
+		_, order := field(response, orderField)
+		_, err = one.invoke(who, service+"PayOrder", payRequest(request, order))
+	}
+	return answer{code: status.Code(err)}, nil
 }
 
 // payRequest pays what the order costs; `named` names the order in its first field.

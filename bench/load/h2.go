@@ -19,12 +19,13 @@ import (
 // dozen allocations for each call: a third of the cost, so that one core can ask for several times
 // of what another one answers. Streams are entries in a map; frames are written and read by hand.
 
-// stream is one call under way.
+// stream is one call in flight.
 type stream struct {
 	n      int64
 	due    time.Time
-	sent   time.Time
 	answer []byte
+	// How often it has been sent again.
+	repeats int
 }
 
 // link is one connection. Its mutex guards everything but the reader and the decoder.
@@ -35,8 +36,9 @@ type link struct {
 	reader  *bufio.Reader
 	decoder *hpack.Decoder
 	// Of the headers being decoded.
-	status  string
-	details string
+	status   string
+	details  string
+	pushback string
 
 	mutex      sync.Mutex
 	out        []byte
@@ -72,6 +74,8 @@ func openLink(run *h2Run, place int) (*link, error) {
 			one.status = found.Value
 		case "grpc-status-details-bin":
 			one.details = found.Value
+		case "grpc-retry-pushback-ms":
+			one.pushback = found.Value
 		}
 	})
 	one.out = append(one.out, preface...)
@@ -110,7 +114,7 @@ func (one *link) wakeWriter() {
 	}
 }
 
-// write sends what has gathered, whenever woken; a server that does not read holds up nobody else.
+// write sends what has gathered, whenever woken; a server that does not read holds up no other link.
 func (one *link) write() {
 	for {
 		select {
@@ -124,7 +128,7 @@ func (one *link) write() {
 		one.mutex.Unlock()
 		if len(out) > 0 {
 			if _, err := one.conn.Write(out); err != nil {
-				// The reader notices too, and ends what is under way.
+				// The reader notices too, and ends the calls in flight.
 				one.conn.Close()
 			}
 		}
@@ -134,18 +138,18 @@ func (one *link) write() {
 	}
 }
 
-// begin sends a call; false where there is no room for it now.
-func (one *link) begin(n int64, due time.Time) bool {
+// send starts a call; false if there is no room for it now.
+func (one *link) send(call stream) bool {
 	one.mutex.Lock()
 	defer one.mutex.Unlock()
-	return one.beginLocked(n, due)
+	return one.sendLocked(call)
 }
 
-func (one *link) beginLocked(n int64, due time.Time) bool {
+func (one *link) sendLocked(call stream) bool {
 	if one.ended || len(one.streams) >= one.streamsMax || one.window < windowLeast {
 		return false
 	}
-	who, message, err := one.run.what.request(n)
+	who, message, err := one.run.what.request(call.n)
 	if err != nil {
 		one.seen.err = err
 		one.run.calls.Done()
@@ -171,7 +175,7 @@ func (one *link) beginLocked(n int64, due time.Time) bool {
 	one.out = binary.BigEndian.AppendUint32(one.out, uint32(len(message)))
 	one.out = append(one.out, message...)
 	one.window -= int64(size)
-	one.streams[id] = stream{n: n, due: due, sent: time.Now()}
+	one.streams[id] = call
 	return true
 }
 
@@ -187,7 +191,8 @@ func (one *link) end(id uint32, code codes.Code) {
 	}
 	delete(one.streams, id)
 	got := answer{code: code}
-	if time.Since(call.sent) > one.run.timeout {
+	if time.Since(call.due) > one.run.timeout {
+		// Counted from when it was due: a caller has waited since then, wherever the call was.
 		got.code = codes.DeadlineExceeded
 	}
 	switch {
@@ -195,6 +200,8 @@ func (one *link) end(id uint32, code codes.Code) {
 		got.outcome = one.run.what.answered(call.n, call.answer[messageHead:])
 	case got.code == codes.FailedPrecondition:
 		got.outcome = one.run.outcomeOfDetails(one.details)
+	case one.run.repeat(call, got.code, one.pushback):
+		return
 	}
 	one.seen.note(got, call.due)
 	if one.run.loops {
@@ -203,12 +210,12 @@ func (one *link) end(id uint32, code codes.Code) {
 	one.run.calls.Done()
 }
 
-// expire gives up calls that are under way for too long, as a caller with a deadline does.
+// expire gives up calls that were due too long ago, as a caller with a deadline does.
 func (one *link) expire(now time.Time) {
 	one.mutex.Lock()
 	defer one.mutex.Unlock()
 	for id, call := range one.streams {
-		if now.Sub(call.sent) > one.run.timeout {
+		if now.Sub(call.due) > one.run.timeout {
 			cancel := binary.BigEndian.AppendUint32(nil, resetCancel)
 			one.out = appendFrame(one.out, frameReset, 0, id, cancel)
 			one.end(id, codes.DeadlineExceeded)

@@ -105,7 +105,7 @@ func (one *link) takeHeaders(flags byte, id uint32, payload []byte) error {
 	if flags&flagEndHeaders == 0 || flags&(flagPadded|flagPriority) != 0 {
 		return errUnhandled
 	}
-	one.status, one.details = "", ""
+	one.status, one.details, one.pushback = "", "", ""
 	if _, err := one.decoder.Write(payload); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ const (
 	turn = time.Millisecond
 	// So many calls go through one connection before the next one is used: a write for each.
 	inARow = 8
-	// Calls that are under way for too long are looked for this often.
+	// Calls that were due too long ago are looked for this often.
 	expiryTurn = 50 * time.Millisecond
 	// To connect and to be told the server's settings, however short the calls' deadline.
 	greetTimeout = 10 * time.Second
@@ -36,7 +36,12 @@ type h2Run struct {
 	mutex sync.Mutex
 	all   []*link
 	over  chan struct{}
-	// Calls under way, and one for who sends them.
+	// Calls that were left out, because there was no room for them in time.
+	heldBack int64
+	// The same, because the generator had no time for them.
+	starved int64
+	again   *again
+	// Calls in flight, and one for the loop that sends them.
 	calls sync.WaitGroup
 	// grpc-status-details-bin → outcome; refusals of a sale are all alike.
 	outcomes sync.Map
@@ -59,7 +64,7 @@ func runH2(wanted command, what call, ended func()) (result, error) {
 	run := &h2Run{
 		wanted: wanted, what: what, loops: wanted.Rate == 0,
 		links: make([]atomic.Pointer[link], wanted.Connections), over: make(chan struct{}),
-		timeout: time.Duration(wanted.TimeoutS * float64(time.Second)),
+		timeout: time.Duration(wanted.TimeoutS * float64(time.Second)), again: newAgain(),
 	}
 	// The order and the words of grpc-go.
 	for _, pair := range [][2]string{
@@ -79,6 +84,9 @@ func runH2(wanted command, what call, ended func()) (result, error) {
 	run.plan = newSchedule(wanted)
 	run.calls.Add(1)
 	go run.expire()
+	if wanted.Repeats > 0 {
+		go run.sendAgain()
+	}
 	if run.loops {
 		run.fill()
 	} else {
@@ -86,17 +94,19 @@ func runH2(wanted command, what call, ended func()) (result, error) {
 	}
 	run.calls.Done()
 	run.calls.Wait()
-	seconds := time.Since(run.plan.begun).Seconds()
+	seconds := time.Since(run.plan.start).Seconds()
 	ended()
 	run.close()
-	tallies := make([]tally, len(run.all))
+	tallies := make([]tally, len(run.all), len(run.all)+1)
 	for i, one := range run.all {
 		one.mutex.Lock()
 		tallies[i] = one.seen
 		one.mutex.Unlock()
 	}
-	found, err := summarize(tallies, seconds)
+	found, err := summarize(append(tallies, run.again.sum()), run.plan.start, seconds)
 	found.Reconnects = int64(len(run.all) - len(run.links))
+	found.HeldBack = run.heldBack
+	found.Starved = run.starved
 	return found, err
 }
 
@@ -150,7 +160,7 @@ func (run *h2Run) close() {
 	}
 }
 
-// fill begins a closed loop: as many calls on each connection as there may be.
+// fill starts a closed loop: as many calls on each connection as there may be.
 func (run *h2Run) fill() {
 	for range run.wanted.InFlight {
 		for place := range run.links {
@@ -175,7 +185,7 @@ func (run *h2Run) follow(one *link) {
 		return
 	}
 	run.calls.Add(1)
-	if !one.beginLocked(n, due) {
+	if !one.sendLocked(stream{n: n, due: due}) {
 		// The server's window is full: this loop of calls ends, the others go on.
 		run.calls.Done()
 	}
@@ -184,6 +194,7 @@ func (run *h2Run) follow(one *link) {
 // pace sends the calls of an open loop when they are due, or as soon as there is room after that.
 func (run *h2Run) pace() {
 	plan := run.plan
+	full := false
 	for n := int64(0); plan.total == 0 || n < plan.total; {
 		now := time.Now()
 		if !plan.deadline.IsZero() {
@@ -201,11 +212,20 @@ func (run *h2Run) pace() {
 			continue
 		}
 		if run.wanted.Skip && now.Sub(due) > run.timeout {
-			// Too late for anybody: the schedule goes on from here.
-			n = int64(now.Sub(plan.begun) / plan.interval)
+			// Too late for its caller: the schedule goes on from here.
+			next := int64(now.Sub(plan.start) / plan.interval)
+			if full {
+				run.heldBack += next - n
+			} else {
+				run.starved += next - n
+			}
+			n = next
 			continue
 		}
-		if !run.beginSomewhere(n, due) {
+		run.calls.Add(1)
+		full = !run.sendSomewhere(stream{n: n, due: due})
+		if full {
+			run.calls.Done()
 			time.Sleep(turn)
 			continue
 		}
@@ -213,17 +233,15 @@ func (run *h2Run) pace() {
 	}
 }
 
-// beginSomewhere sends a call on the connection whose turn it is, or on the next one with room.
-func (run *h2Run) beginSomewhere(n int64, due time.Time) bool {
-	first := int(n/inARow) % len(run.links)
+// sendSomewhere sends a call on the connection whose turn it is, or on the next one with room.
+func (run *h2Run) sendSomewhere(call stream) bool {
+	first := int(call.n/inARow) % len(run.links)
 	for i := range run.links {
 		one := run.links[(first+i)%len(run.links)].Load()
-		run.calls.Add(1)
-		if one.begin(n, due) {
+		if one.send(call) {
 			one.wakeWriter()
 			return true
 		}
-		run.calls.Done()
 	}
 	return false
 }

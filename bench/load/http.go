@@ -64,7 +64,7 @@ func (one *httpSender) Close() error {
 	return err
 }
 
-func (one *httpSender) send(n int64) (answer, error) {
+func (one *httpSender) send(n int64, due time.Time) (answer, error) {
 	who, body, err := one.what.json(one.body[:0], n)
 	if err != nil {
 		return answer{}, err
@@ -74,7 +74,7 @@ func (one *httpSender) send(n int64) (answer, error) {
 	one.out = append(one.out, "\r\ncontent-length: "...)
 	one.out = strconv.AppendInt(one.out, int64(len(body)), 10)
 	one.out = append(append(one.out, "\r\n\r\n"...), body...)
-	status, closes, err := one.exchange()
+	status, closes, err := one.exchange(due.Add(one.timeout))
 	var late net.Error
 	if closes || err != nil {
 		one.Close()
@@ -83,25 +83,26 @@ func (one *httpSender) send(n int64) (answer, error) {
 		return answer{code: codes.DeadlineExceeded}, nil
 	}
 	if err != nil {
-		return answer{code: codes.Unavailable}, nil
+		return answer{code: codes.Unavailable, closed: true}, nil
 	}
 	code, known := codeOfHTTP[status]
 	if !known {
 		code = codes.Unknown
 	}
-	return answer{code: code, outcome: outcomeOf(string(textAt(one.answer, outcomeKey)))}, nil
+	outcome := outcomeOf(string(textAt(one.answer, outcomeKey)))
+	return answer{code: code, outcome: outcome, closed: closes}, nil
 }
 
 // exchange writes the request and reads the answer: its status, and whether it is the last one.
-func (one *httpSender) exchange() (int, bool, error) {
+func (one *httpSender) exchange(until time.Time) (int, bool, error) {
 	if one.conn == nil {
-		conn, err := net.DialTimeout("tcp", one.target, one.timeout)
+		conn, err := net.DialTimeout("tcp", one.target, greetTimeout)
 		if err != nil {
 			return 0, false, err
 		}
 		one.conn, one.answers = conn, bufio.NewReaderSize(conn, 4096)
 	}
-	if err := one.conn.SetDeadline(time.Now().Add(one.timeout)); err != nil {
+	if err := one.conn.SetDeadline(until); err != nil {
 		return 0, false, err
 	}
 	if _, err := one.conn.Write(one.out); err != nil {
@@ -116,7 +117,7 @@ func (one *httpSender) read() (int, bool, error) {
 		return 0, false, err
 	}
 	if len(line) < len("HTTP/1.1 200") {
-		return 0, false, fmt.Errorf("an answer begins with %q", line)
+		return 0, false, fmt.Errorf("an answer starts with %q", line)
 	}
 	status, err := strconv.Atoi(string(line[9:12]))
 	if err != nil {
@@ -132,13 +133,13 @@ func (one *httpSender) read() (int, bool, error) {
 		if len(line) == 0 {
 			break
 		}
-		if begins(line, lengthKey) {
+		if hasPrefix(line, lengthKey) {
 			length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(lengthKey):])))
 			if err != nil {
 				return 0, false, err
 			}
 		}
-		closes = closes || begins(line, closeLine)
+		closes = closes || hasPrefix(line, closeLine)
 	}
 	if length < 0 {
 		return 0, false, errNoLength
@@ -148,8 +149,8 @@ func (one *httpSender) read() (int, bool, error) {
 	return status, closes, err
 }
 
-// begins ignores case.
-func begins(line, prefix []byte) bool {
+// hasPrefix ignores case.
+func hasPrefix(line, prefix []byte) bool {
 	return len(line) >= len(prefix) && bytes.EqualFold(line[:len(prefix)], prefix)
 }
 

@@ -9,40 +9,40 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Buyers of a block press in turn, each two or three times, before the next block's.
-func TestBuyersPressInBlocks(t *testing.T) {
-	wanted := command{First: 10, Buyers: 4, Block: 2, Presses: 2.5}
-	presses := map[int]int{}
+// Buyers of a block call in turn, each two or three times, before the next block's.
+func TestBuyersCallInBlocks(t *testing.T) {
+	wanted := command{First: 10, Buyers: 4, Block: 2, Attempts: 2.5}
+	attempts := map[int]int{}
 	for n, expected := range []int{10, 11, 10, 11, 10, 12, 13, 12, 13, 12} {
 		found := buyerOf(int64(n), wanted)
-		presses[found]++
+		attempts[found]++
 		if found != expected {
-			t.Errorf("call %d is pressed by %d, not %d", n, found, expected)
+			t.Errorf("call %d is made by %d, not %d", n, found, expected)
 		}
 	}
-	if len(presses) != wanted.Buyers {
-		t.Errorf("%d buyers pressed", len(presses))
+	if len(attempts) != wanted.Buyers {
+		t.Errorf("%d buyers called", len(attempts))
 	}
 }
 
-// Without blocks every buyer presses once before anybody presses twice.
-func TestBuyersPressInTurn(t *testing.T) {
+// Without blocks every buyer calls once before any of them calls twice.
+func TestBuyersCallInTurn(t *testing.T) {
 	wanted := command{First: 3, Buyers: 2}
 	for n, expected := range []int{3, 4, 3, 4} {
 		if found := buyerOf(int64(n), wanted); found != expected {
-			t.Errorf("call %d is pressed by %d, not %d", n, found, expected)
+			t.Errorf("call %d is made by %d, not %d", n, found, expected)
 		}
 	}
 }
 
-// A call that nobody had time to send is late from the moment at which it was due.
+// A call that no worker had time to send is late from the moment at which it was due.
 func TestScheduleCountsFromWhenACallIsDue(t *testing.T) {
-	begun := time.Now().Add(-time.Second)
-	plan := &schedule{total: 2, begun: begun, interval: 100 * time.Millisecond}
+	start := time.Now().Add(-time.Second)
+	plan := &schedule{total: 2, start: start, interval: 100 * time.Millisecond}
 	for n := range int64(2) {
 		number, due, more := plan.take()
-		if !more || number != n || !due.Equal(begun.Add(time.Duration(n)*plan.interval)) {
-			t.Errorf("call %d: %d, due %v, %v", n, number, due.Sub(begun), more)
+		if !more || number != n || !due.Equal(start.Add(time.Duration(n)*plan.interval)) {
+			t.Errorf("call %d: %d, due %v, %v", n, number, due.Sub(start), more)
 		}
 	}
 	if _, _, more := plan.take(); more {
@@ -52,7 +52,7 @@ func TestScheduleCountsFromWhenACallIsDue(t *testing.T) {
 
 // What was encoded by hand is read back by hand.
 func TestFieldsOfMessages(t *testing.T) {
-	request := withRequestID(pressWithoutID("sku", "token"), "id")
+	request := withRequestID(purchaseWithoutID("sku", "token"), "id")
 	for number, expected := range map[int]string{1: "sku", 3: "token", 4: "id"} {
 		if _, text := field(request, protowire.Number(number)); string(text) != expected {
 			t.Errorf("field %d is %q", number, text)
@@ -66,7 +66,7 @@ func TestFieldsOfMessages(t *testing.T) {
 	}
 }
 
-// Answers over HTTP/1.1 are read to their end, so that the next one begins where it should.
+// Answers over HTTP/1.1 are read to their end, so that the next one starts in the right place.
 func TestAnswersOverHTTPAreReadWhole(t *testing.T) {
 	wire := "HTTP/1.1 200 OK\r\nContent-Length: 52\r\nx-other: 1\r\n\r\n" +
 		`{"outcome":"PURCHASE_OUTCOME_RESERVED","orderNo":""}` +

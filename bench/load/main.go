@@ -1,8 +1,8 @@
-// Command bench-load sends calls and says what became of them.
+// Command bench-load sends calls and reports how they ended.
 //
 // It reads one JSON command a line from standard input and answers each on standard output: first
-// {"event":"ended"}, the moment the last call is over, so that whoever measures the servers can
-// read their clocks, then the result. Connections and buyers are kept from command to command.
+// {"event":"ended"}, the moment the last call is over, so that the harness can read the servers'
+// clocks, then the result. Connections and buyers are kept from command to command.
 package main
 
 import (
@@ -38,19 +38,23 @@ type command struct {
 	Path      string `json:"path"`
 	// Tell the sku as metadata too.
 	TellSku bool `json:"tell_sku"`
-	// Buyers [first, first+buyers) of those minted, in blocks whose members press in turn, each
-	// `presses` times; the next block follows.
-	First   int     `json:"first"`
-	Buyers  int     `json:"buyers"`
-	Block   int     `json:"block"`
-	Presses float64 `json:"presses"`
+	// Buyers [first, first+buyers) of those minted, in blocks whose members buy in turn, each with
+	// so many attempts; the next block follows.
+	First    int     `json:"first"`
+	Buyers   int     `json:"buyers"`
+	Block    int     `json:"block"`
+	Attempts float64 `json:"attempts"`
 	// Calls to send, or seconds to go on for; the first limit that is reached ends the run.
 	Total   int64   `json:"total"`
 	Seconds float64 `json:"seconds"`
 	// Calls a second on a fixed schedule (open loop); 0 sends as fast as answers come (closed).
 	Rate float64 `json:"rate"`
-	// In an open loop: leave out what could not be sent when it was due, rather than send it late.
+	// In an open loop: leave out what cannot be sent within the timeout from when it was due.
 	Skip bool `json:"skip"`
+	// h2: so often a call that was refused is sent again while its timeout, counted from when it
+	// was due, is not over; at once, or after the pause that the refusal names.
+	Repeats int  `json:"repeats"`
+	Obey    bool `json:"obey"`
 
 	// redis
 	Address  string   `json:"address"`
@@ -69,9 +73,17 @@ type result struct {
 	Outcomes map[string]int64 `json:"outcomes"`
 	// Latency of calls that were OK or had an outcome, in milliseconds, by "p50", "p95", …
 	LatencyMs map[string]float64 `json:"latency_ms"`
-	// Connections that the server has closed (h2 alone counts them).
-	Reconnects int64  `json:"reconnects"`
-	Error      string `json:"error,omitempty"`
+	// Connections that the server has closed (grpc-go does not tell).
+	Reconnects int64 `json:"reconnects"`
+	// Calls of an open loop that were never sent, because there was no room for them in time.
+	HeldBack int64 `json:"held_back"`
+	// The same, because the generator had no time for them.
+	Starved int64 `json:"starved"`
+	// Refused calls that were sent again.
+	Repeated int64 `json:"repeated"`
+	// From the start to the last answer that was OK.
+	GoodSeconds float64 `json:"good_seconds"`
+	Error       string  `json:"error,omitempty"`
 }
 
 func execute(load *generator, line []byte, ended func()) (result, error) {

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// callID stands for the id of a call, which the gateway's have.
+const callID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
 // runScript does what `redis-benchmark -P <pipeline> -c <connections> EVALSHA …` does: each
 // connection sends a pipeline of calls of reserve.lua with one attempt, of a new buyer, and reads
 // the answers. The wheels that bring Redis do not bring redis-benchmark.
@@ -18,12 +21,12 @@ func runScript(wanted command, ended func()) (result, error) {
 	var next atomic.Int64
 	errors := make([]error, wanted.Connections)
 	var workers sync.WaitGroup
-	begun := time.Now()
+	start := time.Now()
 	for i := range wanted.Connections {
 		workers.Go(func() { errors[i] = pipeline(wanted, &next) })
 	}
 	workers.Wait()
-	seconds := time.Since(begun).Seconds()
+	seconds := time.Since(start).Seconds()
 	ended()
 	for _, err := range errors {
 		if err != nil {
@@ -47,13 +50,13 @@ func pipeline(wanted command, next *atomic.Int64) error {
 	}
 	var commands []byte
 	for {
-		begin := next.Add(int64(wanted.Pipeline)) - int64(wanted.Pipeline)
-		count := min(int64(wanted.Pipeline), wanted.Total-begin)
+		first := next.Add(int64(wanted.Pipeline)) - int64(wanted.Pipeline)
+		count := min(int64(wanted.Pipeline), wanted.Total-first)
 		if count <= 0 {
 			return nil
 		}
 		commands = commands[:0]
-		for n := begin; n < begin+count; n++ {
+		for n := first; n < first+count; n++ {
 			commands = appendCall(commands, wanted, n)
 		}
 		if _, err := link.Write(commands); err != nil {
@@ -73,7 +76,7 @@ func appendCall(to []byte, wanted command, n int64) []byte {
 	number := strconv.FormatInt(n, 10)
 	orderNo := strings.Repeat("0", 26-len(number)) + number
 	user := wanted.Prefix + "-" + number
-	arguments = append(arguments, wanted.Sku, "1000000000", user, "press-"+number, "1", orderNo)
+	arguments = append(arguments, wanted.Sku, "1000000000", callID, user, "attempt-"+number, "1", orderNo)
 	to = fmt.Appendf(to, "*%d\r\n", len(arguments))
 	for _, argument := range arguments {
 		to = fmt.Appendf(to, "$%d\r\n%s\r\n", len(argument), argument)

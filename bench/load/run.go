@@ -19,14 +19,14 @@ import (
 type connection = grpc.ClientConn
 
 // More than any command sends.
-const pressesMax = 1 << 32
+const attemptsMax = 1 << 32
 
 // generator keeps connections and buyers from command to command.
 type generator struct {
 	connections map[string][]*connection
 	buyers      []*buyer
-	// The first id of a press that no earlier command can have used.
-	pressed int64
+	// The first number of an attempt that no earlier command can have used.
+	attempts int64
 }
 
 // rawCodec passes serialized messages through.
@@ -61,11 +61,14 @@ type answer struct {
 	outcome uint64
 	// Latency counts from here; zero: from when the call was due.
 	since time.Time
+	// The server has closed the connection.
+	closed bool
 }
 
-// sender makes one call at a time and waits for its answer; an error ends the run.
+// sender makes one call at a time, which was due at `due`, and waits for its answer; an error ends
+// the run.
 type sender interface {
-	send(n int64) (answer, error)
+	send(n int64, due time.Time) (answer, error)
 }
 
 // tally is what one worker has seen.
@@ -73,6 +76,10 @@ type tally struct {
 	statuses  [17]int64
 	outcomes  [len(outcomeNames)]int64
 	latencies []time.Duration
+	lastOK    time.Time
+	closed    int64
+	heldBack  int64
+	repeated  int64
 	err       error
 }
 
@@ -82,11 +89,18 @@ func (seen *tally) note(got answer, due time.Time) {
 	if got.outcome < uint64(len(outcomeNames)) {
 		seen.outcomes[got.outcome]++
 	}
+	if got.closed {
+		seen.closed++
+	}
 	if !got.since.IsZero() {
 		due = got.since
 	}
 	if got.code == codes.OK || got.outcome > 0 {
-		seen.latencies = append(seen.latencies, time.Since(due))
+		now := time.Now()
+		seen.latencies = append(seen.latencies, now.Sub(due))
+		if got.code == codes.OK {
+			seen.lastOK = now
+		}
 	}
 }
 
@@ -94,25 +108,30 @@ func (seen *tally) note(got answer, due time.Time) {
 type schedule struct {
 	next     atomic.Int64
 	total    int64
-	begun    time.Time
+	start    time.Time
 	deadline time.Time
 	interval time.Duration
+	// What was due longer ago than this is left out, or late; 0: nothing is.
+	late time.Duration
 }
 
 func newSchedule(wanted command) *schedule {
-	plan := &schedule{total: wanted.Total, begun: time.Now()}
+	plan := &schedule{total: wanted.Total, start: time.Now()}
 	if wanted.Seconds > 0 {
-		plan.deadline = plan.begun.Add(time.Duration(wanted.Seconds * float64(time.Second)))
+		plan.deadline = plan.start.Add(time.Duration(wanted.Seconds * float64(time.Second)))
 	}
 	if wanted.Rate > 0 {
 		plan.interval = time.Duration(float64(time.Second) / wanted.Rate)
+	}
+	if wanted.Skip {
+		plan.late = time.Duration(wanted.TimeoutS * float64(time.Second))
 	}
 	return plan
 }
 
 // dueAt is when the n-th call of an open loop is due.
 func (plan *schedule) dueAt(n int64) time.Time {
-	return plan.begun.Add(time.Duration(n) * plan.interval)
+	return plan.start.Add(time.Duration(n) * plan.interval)
 }
 
 // take waits until the next call is due; its number and due time, or false at the end.
@@ -124,7 +143,7 @@ func (plan *schedule) take() (int64, time.Time, bool) {
 	now := time.Now()
 	due := now
 	if plan.interval > 0 {
-		// Latency counts from here, also where every worker is held up by slow answers: else what
+		// Latency counts from here, also while every worker is held up by slow answers: else what
 		// was not sent in time would be missing from the figures (coordinated omission).
 		due = plan.dueAt(n)
 		if wait := due.Sub(now); wait > 0 {
@@ -143,10 +162,17 @@ func work(plan *schedule, through sender, seen *tally) {
 		if !more {
 			return
 		}
-		got, err := through.send(n)
+		if plan.late > 0 && time.Since(due) > plan.late {
+			seen.heldBack++
+			continue
+		}
+		got, err := through.send(n, due)
 		if err != nil {
 			seen.err = err
 			return
+		}
+		if plan.late > 0 && got.code == codes.OK && time.Since(due) > plan.late {
+			got.code = codes.DeadlineExceeded
 		}
 		seen.note(got, due)
 	}
@@ -171,7 +197,7 @@ func (one *grpcSender) invoke(who *buyer, method string, request []byte) ([]byte
 	return response, err
 }
 
-func (one *grpcSender) send(n int64) (answer, error) {
+func (one *grpcSender) send(n int64, _ time.Time) (answer, error) {
 	who, request, err := one.what.request(n)
 	if err != nil {
 		return answer{}, err
@@ -195,7 +221,7 @@ func outcomeOfError(err error) uint64 {
 	return outcomeOfStatus(serialized)
 }
 
-// senders are as many as there may be calls under way.
+// senders returns as many as there may be calls in flight.
 func (load *generator) senders(wanted command, what call) ([]sender, error) {
 	found := make([]sender, wanted.Connections*wanted.InFlight)
 	timeout := time.Duration(wanted.TimeoutS * float64(time.Second))
@@ -217,6 +243,8 @@ func (load *generator) senders(wanted command, what call) ([]sender, error) {
 		switch wanted.Call {
 		case "visible", "paid":
 			found[i] = &followSender{grpcSender: one, pay: wanted.Call == "paid"}
+		case "pay":
+			found[i] = &paySender{one}
 		default:
 			found[i] = &one
 		}
@@ -231,7 +259,7 @@ func (load *generator) run(wanted command, ended func()) (result, error) {
 		return result{}, err
 	}
 	if what.json != nil {
-		defer func() { load.pressed += pressesMax }()
+		defer func() { load.attempts += attemptsMax }()
 	}
 	if wanted.Transport == "h2" {
 		return runH2(wanted, what, ended)
@@ -247,12 +275,12 @@ func (load *generator) run(wanted command, ended func()) (result, error) {
 		workers.Go(func() { work(plan, through[i], &tallies[i]) })
 	}
 	workers.Wait()
-	seconds := time.Since(plan.begun).Seconds()
+	seconds := time.Since(plan.start).Seconds()
 	ended()
 	for _, one := range through {
 		if closer, open := one.(io.Closer); open {
 			closer.Close()
 		}
 	}
-	return summarize(tallies, seconds)
+	return summarize(tallies, plan.start, seconds)
 }

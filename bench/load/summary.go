@@ -13,7 +13,7 @@ var quantiles = []struct {
 }{{"p50", 0.5}, {"p95", 0.95}, {"p99", 0.99}, {"p99.9", 0.999}, {"max", 1}}
 
 // summarize adds the workers' tallies up; an error where one of them could not go on.
-func summarize(tallies []tally, seconds float64) (result, error) {
+func summarize(tallies []tally, start time.Time, seconds float64) (result, error) {
 	found := result{
 		Seconds:  seconds,
 		Statuses: map[string]int64{}, Outcomes: map[string]int64{}, LatencyMs: map[string]float64{},
@@ -36,6 +36,10 @@ func summarize(tallies []tally, seconds float64) (result, error) {
 			}
 		}
 		latencies = append(latencies, seen.latencies...)
+		found.Reconnects += seen.closed
+		found.HeldBack += seen.heldBack
+		found.Repeated += seen.repeated
+		found.GoodSeconds = max(found.GoodSeconds, seen.lastOK.Sub(start).Seconds())
 	}
 	slices.Sort(latencies)
 	for _, quantile := range quantiles {

@@ -1,11 +1,11 @@
-"""How long an accepted buyer waits: until his order can be seen, and until it is paid."""
+"""How long an accepted buyer waits: until their order can be seen, and until it is paid."""
 
 from bench.sample import Sample
 from bench.world import World
 
 
 def follow(world: World) -> dict[str, Sample]:
-    """`visible`: from the answer to the press until GetOrder knows the order. `paid`: until
+    """`visible`: from the answer to the purchase until GetOrder knows the order. `paid`: until
     PayOrder has answered, by buyers who pay as soon as they see it. At a quiet rate.
     """
     return {name: _follow(world, name) for name in ("visible", "paid")}

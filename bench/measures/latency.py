@@ -5,8 +5,8 @@ from bench.world import PATH, World
 
 # Shares of the capacity that the closed loop has found.
 CURVE_SAMPLES = {f"purchase_at_{percent}": percent / 100 for percent in (25, 50, 75, 90)}
-HALF = 0.5
-# More calls under way than in a closed loop, since arrivals bunch.
+HALF, LONE = 0.5, 0.05
+# More calls in flight than in a closed loop, since arrivals bunch.
 CONNECTIONS, IN_FLIGHT = 8, 128
 
 
@@ -16,6 +16,11 @@ def half(world: World) -> dict[str, Sample]:
         "echo_half": _echo(world, HALF * world.capacity["echo"]),
         "purchase_half": _purchases(world, HALF * world.capacity["purchase"]),
     }
+
+
+def lone(world: World) -> dict[str, Sample]:
+    """Purchases at a twentieth of the capacity: next to each comes alone."""
+    return {"lone": _purchases(world, LONE * world.capacity["purchase"])}
 
 
 def curve(world: World) -> dict[str, Sample]:

@@ -1,142 +1,150 @@
 """Far more calls than can be answered: what is still answered, and how soon all is well again.
 
-Impatient buyers press again and again for a sale that is selling. At the peak each presses five
-times: one purchase and four answers that he has it. In the overload five times as many presses are
-offered, twenty-five of each buyer, of which about five can be answered: the same mix. Good is what
-was answered OK within a second of being sent; refused, late and lost calls are not.
+Impatient buyers try again and again to buy from a sale that is selling: one purchase, and four
+answers that they have it. At the peak a closed loop asks for that; in the overload an open loop
+offers a multiple of the peak, by as many buyers as can be expected to be answered five times each,
+so that the mix is about the same. Good is what was answered OK within a second of when it was due;
+refused, late and lost calls are not, and neither are those that could not even be sent.
 """
 
-import dataclasses
-import math
-import time
+from collections.abc import Mapping
 from typing import Any
 
-from bench.sample import Sample, Unfit
-from bench.world import PATH, World
+from bench.measures.offering import DEADLINE_S, REPEATING_TIMES, Door, Offering, name_of
+from bench.sample import InvalidSample, Sample
+from bench.world import PATH, PUBLIC_PATH, World
 
-TIMES = 5
-# Presses of each buyer that can be answered.
-ANSWERED_EACH = 5
-DEADLINE_S = 1.0
-# Of one group of buyers, who press in turn: below the ten a second that a bucket allows.
-PRESSES_A_SECOND = 5
-# Calls that the gateway takes on one connection; enough of them for all that may be under way.
-STREAMS = 256
-CONNECTIONS_MAX = 400
-LOOK_S = 1.0
-# Who has not recovered by then has missed the aim by far.
-RECOVERY_MAX_S = 30.0
-H2: dict[str, Any] = {"transport": "h2", "timeout_s": DEADLINE_S}
+# Those who repeat at once do so once: twice the load, known beforehand.
+HINTS: Mapping[str, Any] = {"repeats": 3, "obey": True}
+AT_ONCE: Mapping[str, Any] = {"repeats": 1}
+# The latency of a step in which no call was answered.
+NOT_ANSWERED: Mapping[str, float] = {"p99": DEADLINE_S * 1000}
 
 
-def overload(world: World) -> dict[str, Sample]:
-    """`overload_peak`, `overload` (calls: the good ones), `recovery` (how long it took)."""
-    calm, crowd = world.sizes.calm_buyers, world.sizes.overload_buyers
-    sku = world.create_sale(units=calm + crowd)
-    world.issue(sku, buyers=calm + crowd)
-    peak = _peak(world, sku)
-    rate = peak.rate_per_s
-    before_ms = _before(world, sku, rate / 2)
-    offered, good = _offer(world, sku, TIMES * rate)
-    took_s, after_ms = _await_calm(world, sku, rate / 2, before_ms=before_ms)
-    world.notes["overload"] = (
-        f"{offered.rate_per_s / rate:.1f} times the peak offered for {offered.seconds:.0f} s:"
-        f" {_shares(offered)}"
+def gateway(world: World) -> dict[str, Sample]:
+    """At one gateway's own port: all multiples, callers who repeat, and what happens meanwhile."""
+    door = Door(name="overload", address=world.gateway.address, clocks=world.clocks(*PATH))
+    offering = Offering(world, door, world.sizes.overload_times, further=2)
+    found = offering.all_steps(recovery=True)
+    for name, how in (("overload_hints_5x", HINTS), ("overload_at_once_5x", AT_ONCE)):
+        found |= offering.step(name, REPEATING_TIMES, **how)
+    offering.close()
+    world.curves["seckill"] = offering.curve
+    most = offering.offered[name_of("overload", max(world.sizes.overload_times))]
+    found["overload_refusal"] = refusal_cost(most, offering.peak)
+    return found | _together("overload", offering)
+
+
+def edge(world: World) -> dict[str, Sample]:
+    """Through Envoy, which is to refuse before the gateway: gRPC."""
+    door = Door(
+        name="overload_edge_grpc",
+        address=world.edge.address,
+        clocks=world.clocks(*PUBLIC_PATH),
+        options={"tell_sku": True},
     )
-    world.notes["recovery"] = (
-        f"p99 at half of the peak: {before_ms:.0f} ms before, {after_ms:.0f} ms after"
+    return _through_edge(world, door)
+
+
+def edge_json(world: World) -> dict[str, Sample]:
+    """The same as JSON over HTTP/1.1."""
+    door = Door(
+        name="overload_edge_json",
+        address=world.edge.address,
+        clocks=world.clocks(*PUBLIC_PATH),
+        http=True,
     )
-    world.expect_held(sku)
-    world.settle()
-    recovery = Sample(calls=1, seconds=took_s)
-    return {"overload_peak": peak, "overload": good, "recovery": recovery}
+    return _through_edge(world, door)
 
 
-def _peak(world: World, sku: str) -> Sample:
-    """All calm buyers press in turn, in a closed loop."""
-    calm = world.sizes.calm_buyers
-    sample = world.load.run(
-        "purchase",
-        world.gateway.address,
-        sku=sku,
-        buyers=calm,
-        block=calm // 4,
-        presses=ANSWERED_EACH,
-        total=calm * ANSWERED_EACH,
-        clocks=world.clocks(*PATH),
-        **H2,
+def _through_edge(world: World, door: Door) -> dict[str, Sample]:
+    offering = Offering(world, door, world.sizes.edge_times)
+    found = offering.all_steps()
+    offering.close()
+    return found | _together(door.name, offering)
+
+
+def grpcio(world: World) -> dict[str, Sample]:
+    """A gateway behind grpc.aio, for the plot."""
+    service = world.services.start(
+        "gateway", cores=world.cores.servers, settings={"SECKILL_GATEWAY_FRONT": "grpcio"}
     )
-    return sample.require(least=0.99)
+    try:
+        door = Door(name="overload_grpcio", address=service.address)
+        return _for_the_plot(world, door, "grpc.aio")
+    finally:
+        service.stop()
 
 
-def _before(world: World, sku: str, rate_per_s: float) -> float:
-    """The highest p99 of several looks. Raises Unfit where calls are refused in each of them."""
-    looks = [_look(world, sku, rate_per_s) for _ in range(world.sizes.calm_looks)]
-    calm = [p99_ms for p99_ms in looks if math.isfinite(p99_ms)]
-    if not calm:
-        raise Unfit("half of the peak is too much, before any overload")
-    return max(calm)
+def rival(world: World) -> dict[str, Sample]:
+    """The Go rival, for the plot."""
+    door = Door(name="overload_rival", address=world.rival_address, rival=True)
+    return _for_the_plot(world, door, "Go rival")
 
 
-def _look(world: World, sku: str, rate_per_s: float) -> float:
-    """p99 at this rate, in milliseconds, during one second; infinite where calls are refused."""
-    sample = world.load.run(
-        "purchase",
-        world.gateway.address,
-        sku=sku,
-        buyers=world.sizes.calm_buyers,
-        rate=rate_per_s,
-        total=int(rate_per_s * LOOK_S),
-        in_flight=STREAMS,
-        **H2,
+def _for_the_plot(world: World, door: Door, title: str) -> dict[str, Sample]:
+    offering = Offering(world, door, world.sizes.overload_times, pays=False)
+    found = offering.all_steps()
+    offering.close()
+    world.curves[title] = offering.curve
+    return found
+
+
+def refusal_cost(offered: Sample, peak: Sample) -> Sample:
+    """The calls that were not answered OK, and what the good ones have left of all CPU, if those
+    cost what they did at the peak.
+
+    Raises:
+        InvalidSample: all were answered OK.
+    """
+    good = offered.statuses.get("OK", 0)
+    if good == offered.calls:
+        raise InvalidSample("nothing was refused")
+    left = {
+        name: used_s - good * peak.cpu_s[name] / peak.calls
+        for name, used_s in offered.cpu_s.items()
+    }
+    # One process may have cost less a call than at the peak; all together are what counts.
+    scale = max(0.0, sum(left.values())) / (sum(max(0.0, one) for one in left.values()) or 1.0)
+    return Sample(
+        calls=offered.calls - good,
+        seconds=offered.seconds,
+        cpu_s={name: max(0.0, one) * scale for name, one in left.items()},
+        unfit=offered.unfit,
     )
-    answered = sample.statuses.get("OK", 0)
-    return sample.latency_ms["p99"] if answered >= 0.99 * sample.calls else math.inf
 
 
-def _offer(world: World, sku: str, rate_per_s: float) -> tuple[Sample, Sample]:
-    """All that was offered, and what was good of it."""
-    under_way = rate_per_s * DEADLINE_S
-    offered = world.load.run(
-        "purchase",
-        world.gateway.address,
-        sku=sku,
-        first=world.sizes.calm_buyers,
-        buyers=world.sizes.overload_buyers,
-        block=min(world.sizes.overload_buyers, int(rate_per_s / PRESSES_A_SECOND)),
-        presses=ANSWERED_EACH * TIMES,
-        rate=rate_per_s,
-        seconds=world.sizes.overload_s,
-        skip=True,
-        connections=min(CONNECTIONS_MAX, math.ceil(under_way / STREAMS)),
-        in_flight=STREAMS,
-        clocks=world.clocks(*PATH),
-        **H2,
-    )
-    # What the bad ones cost is no cost of the good ones.
-    good = dataclasses.replace(offered, calls=offered.statuses.get("OK", 0), cpu_s={})
-    return offered, good
-
-
-def _shares(sample: Sample) -> str:
-    """How the calls ended, in per cent."""
-    found = sorted(sample.statuses.items(), key=lambda one: -one[1])
-    shares = [f"{count / sample.calls:.0%} {status}" for status, count in found]
-    if sample.reconnects:
-        shares.append(f"{sample.reconnects} connections closed by the gateway")
-    return ", ".join(shares)
-
-
-def _await_calm(
-    world: World, sku: str, rate_per_s: float, *, before_ms: float
-) -> tuple[float, float]:
-    """Seconds until p99 is what it was, RECOVERY_MAX_S at most, and what it is then."""
-    begun_s = time.monotonic()
-    while True:
-        try:
-            seen_ms = _look(world, sku, rate_per_s)
-        except Unfit:  # not even a connection
-            seen_ms = math.inf
-        took_s = time.monotonic() - begun_s
-        if seen_ms <= before_ms or took_s >= RECOVERY_MAX_S:
-            return took_s, seen_ms
+def _together(door: str, offering: Offering) -> dict[str, Sample]:
+    """Of all steps: the worst latency, connections closed, orders paid meanwhile."""
+    beyond = [one for name, one in offering.offered.items() if offering.plain.get(name, 2) > 1]
+    # Who has waited as told is answered late, from when the call was due: no measure of the mesh.
+    latencies = [
+        offering.offered[name].latency_ms or NOT_ANSWERED
+        for name, times in offering.plain.items()
+        if times > 1
+    ]
+    worst = max(latencies, key=lambda one: one["p99"])
+    # The worst of all is as good as the step that was disturbed most.
+    unfit = next((one.unfit for one in beyond if one.unfit), "")
+    pays = offering.pays
+    statuses = {
+        status: sum(one.statuses.get(status, 0) for one in pays)
+        for status in sorted({status for one in pays for status in one.statuses})
+    }
+    return {
+        f"{door}_answered": Sample(
+            calls=sum(one.statuses.get("OK", 0) for one in beyond),
+            seconds=sum(one.seconds for one in beyond),
+            latency_ms=worst,
+            unfit=unfit,
+        ),
+        f"{door}_closed": Sample(
+            calls=1, seconds=1.0, reconnects=sum(one.reconnects for one in beyond), unfit=unfit
+        ),
+        f"{door}_pays": Sample(
+            calls=sum(one.calls for one in pays),
+            seconds=sum(one.seconds for one in pays),
+            statuses=statuses,
+            unfit=unfit,
+        ),
+    }

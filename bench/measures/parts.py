@@ -1,4 +1,4 @@
-"""Single stages, each beside what it is made of: script, producer, INSERT.
+"""Single services, each beside what it is made of: script, producer, INSERT.
 
 The real processes run, with their default settings; only what surrounds them is prepared.
 """
@@ -16,20 +16,32 @@ import redis
 from bench.baselines.reserver import BATCH
 from bench.cores import children_on, pin
 from bench.load import Clocks
-from bench.sample import Sample, Unfit
-from bench.stages import Stage, python_module
+from bench.sample import InvalidSample, Sample
+from bench.services import Service, python_module
 from bench.world import World
-from inventory_svc.keys import ENTRY_FIELD, SKUS, queue_key, sale_key, stock_key, users_key
-from inventory_svc.scripts import RESERVE
+from inventory_svc.keys import (
+    BATCH_FIELD,
+    SKUS,
+    backlog_key,
+    outbox_key,
+    sale_key,
+    stock_key,
+    users_key,
+)
+from inventory_svc.stock.scripts import RESERVE
 
 # Databases of the same Redis, apart from that of the mesh, so that its relay finds nothing there.
 DECIDING, RELAYING = 1, 2
 PART_TIMEOUT_S = 120.0
 # How often progress is looked at; shorter than anything measured by far.
 LOOK_S = 0.002
-# Nobody listens there.
+# Nothing listens there.
 NO_KAFKA = "127.0.0.1:9"
 FILL_CHUNK = 5_000
+# Stands for the id of a call, which the batches of gateways have.
+CALL_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+# Reservations in an outbox entry: what a batch of a busy gateway has.
+ENTRY_BATCH = 100
 
 
 def run_part(name: str, *arguments: str, cores: Collection[int]) -> dict[str, Any]:
@@ -56,10 +68,10 @@ def database(world: World, number: int) -> Iterator["redis.Redis"]:
 
 
 @contextmanager
-def stage(world: World, name: str, **settings: str) -> Iterator[Stage]:
+def service(world: World, name: str, **settings: str) -> Iterator[Service]:
     """A further process of the mesh, on the servers' core."""
     prefixed = {f"SECKILL_{key.upper()}": value for key, value in settings.items()}
-    running = world.stages.start(name, cores=world.cores.servers, settings=prefixed)
+    running = world.services.start(name, cores=world.cores.servers, settings=prefixed)
     try:
         yield running
     finally:
@@ -79,8 +91,8 @@ def redis_behind(world: World) -> Iterator[None]:
 def deciding(world: World) -> dict[str, Sample]:
     """Decisions of one Redis: `reserve` through BatchReserve, `scripts` one at a time, pipelined.
 
-    Redis has a core for itself; who asks it has the other. The stage's relay finds no Kafka: only
-    the deciding is compared.
+    Redis has a core for itself; its clients have the other. The service's relay finds no Kafka:
+    only the deciding is compared.
     """
     entries = world.sizes.decisions
     with database(world, DECIDING) as client:
@@ -90,14 +102,14 @@ def deciding(world: World) -> dict[str, Sample]:
             "inventory_backlog_max": "1000000000",
             "log_level": "error",
         }
-        with stage(world, "inventory", **settings) as inventory:
+        with service(world, "inventory", **settings) as inventory:
             pin(inventory.pid, world.cores.others)
             sku = world.create_sale(units=entries, address=inventory.address)
             found = run_part(
                 "reserver", inventory.address, sku, str(entries), cores=world.cores.others
             )
             if found["reserved"] != entries:
-                raise Unfit(f"{found['reserved']} of {entries} attempts were reserved")
+                raise InvalidSample(f"{found['reserved']} of {entries} attempts were reserved")
             alone = world.create_sale(units=entries, address=inventory.address)
         digest = client.script_load(RESERVE.body)
         scripts = world.load.run_scripts(
@@ -109,7 +121,13 @@ def deciding(world: World) -> dict[str, Sample]:
             prefix="buyer",
             sku=alone,
             script=digest,
-            keys=[sale_key(alone), stock_key(alone), users_key(alone), queue_key(alone)],
+            keys=[
+                sale_key(alone),
+                stock_key(alone),
+                users_key(alone),
+                outbox_key(alone),
+                backlog_key(alone),
+            ],
         )
     reserve = Sample(calls=entries, seconds=found["seconds"], outcomes={"BATCH": BATCH})
     return {"reserve": reserve, "scripts": scripts}
@@ -128,7 +146,7 @@ def moving(world: World) -> dict[str, Sample]:
     sku = world.create_sale(units=entries)
     with database(world, RELAYING) as client, redis_behind(world):
         _fill(client, sku, entries=entries)
-        with stage(world, "inventory", **settings) as inventory:
+        with service(world, "inventory", **settings) as inventory:
             relay = _relay(world, client, sku, inventory, entries=entries)
         order_settings = {**settings, "order_consumer_group": topic}
         orders = _consume(world, sku, order_settings, entries=entries)
@@ -141,27 +159,38 @@ def _fill(client: "redis.Redis", sku: str, *, entries: int) -> None:
     now_ms = int(time.time() * 1000)
     for first in range(0, entries, FILL_CHUNK):
         pipeline = client.pipeline(transaction=False)
-        for number in range(first, min(first + FILL_CHUNK, entries)):
-            text = f"0{tag}{number:017d} 1 1 {now_ms} press-{number} {tag}-{number:07d}"
-            pipeline.xadd(queue_key(sku), {ENTRY_FIELD: text})
+        numbers = range(first, min(first + FILL_CHUNK, entries))
+        for start in range(0, len(numbers), ENTRY_BATCH):
+            lines = [
+                f"0{tag}{number:017d} 1 attempt-{number} {tag}-{number:07d}"
+                for number in numbers[start : start + ENTRY_BATCH]
+            ]
+            pipeline.xadd(
+                outbox_key(sku), {BATCH_FIELD: "\n".join((f"1 {now_ms} {CALL_ID}", *lines))}
+            )
         pipeline.execute()
+    counted: dict[Any, Any] = {"entries": client.xlen(outbox_key(sku)), "reservations": entries}
+    client.hset(backlog_key(sku), mapping=counted)
     client.sadd(SKUS, sku)
 
 
 def _relay(
-    world: World, client: "redis.Redis", sku: str, inventory: Stage, *, entries: int
+    world: World, client: "redis.Redis", sku: str, inventory: Service, *, entries: int
 ) -> Sample:
     """From the first entry gone to the last."""
-    key = queue_key(sku)
     clocks = world.clocks("kafka", "redis", more={"inventory": inventory})
-    return _watch(world, lambda: entries - client.xlen(key), clocks=clocks, entries=entries)
+
+    def moved() -> int:
+        return entries - ENTRY_BATCH * int(client.xlen(outbox_key(sku)))
+
+    return _watch(world, moved, clocks=clocks, entries=entries)
 
 
 def _consume(world: World, sku: str, settings: Mapping[str, str], *, entries: int) -> Sample:
     """From the first batch written to the last."""
     connection = world.postgres()
     try:
-        with stage(world, "order", **settings) as order:
+        with service(world, "order", **settings) as order:
             clocks = world.clocks("kafka", "redis", "postgres", more={"order": order})
             query = "SELECT sold FROM sales WHERE sku = $1"
             return _watch(
@@ -175,18 +204,18 @@ def _consume(world: World, sku: str, settings: Mapping[str, str], *, entries: in
 
 
 def _watch(world: World, count: Callable[[], int], *, clocks: Clocks, entries: int) -> Sample:
-    """Watch a count grow to `entries`, from the moment at which it has begun to."""
+    """Watch a count grow to `entries`, from the moment at which it is no longer 0."""
     first = 0
 
-    def begun() -> bool:
+    def has_started() -> bool:
         nonlocal first
         first = count()
         return first > 0
 
-    world.poll_until(begun, interval_s=LOOK_S)
-    begun_s, before = time.monotonic(), clocks()
+    world.poll_until(has_started, interval_s=LOOK_S)
+    start_s, before = time.monotonic(), clocks()
     world.poll_until(lambda: count() >= entries, interval_s=LOOK_S)
-    seconds, after = time.monotonic() - begun_s, clocks()
+    seconds, after = time.monotonic() - start_s, clocks()
     return Sample(
         calls=entries - first,
         seconds=seconds,

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.edge import require_own
-from bench.measures.presses import WARM_UP_S
+from bench.measures.purchases import WARM_UP_S
 from bench.sample import Sample
-from bench.world import PUBLIC_PATH, World
+from bench.world import PATH, PUBLIC_PATH, World
 
-# HTTP/1.1 has one call at a time on a connection: as many under way as there are over gRPC.
+# HTTP/1.1 has one call at a time on a connection: as many in flight as there are over gRPC.
 HTTP: dict[str, Any] = {"transport": "http", "connections": 512, "in_flight": 1}
-# gRPC that tells the sku in metadata. grpc-go's client costs more than Envoy's refusals.
+# gRPC with the sku in metadata. grpc-go's client costs more than Envoy's refusals.
 TOLD: dict[str, Any] = {"transport": "h2", "tell_sku": True}
 
 
@@ -35,6 +35,27 @@ def purchase_json(world: World) -> dict[str, Sample]:
     return {"purchase_json": sample.require(outcome="RESERVED")}
 
 
+def purchase_json_door(world: World) -> dict[str, Sample]:
+    """The same at the gateway's own port, without Envoy."""
+    buyers = world.sizes.public_buyers
+    target = world.json_address
+    sku = world.create_sale(units=buyers)
+    world.issue(sku, buyers=buyers)
+    sample = world.load.run(
+        "purchase",
+        target,
+        sku=sku,
+        path=f"/v1/sales/{sku}:purchase",
+        buyers=buyers,
+        total=buyers,
+        clocks=world.clocks(*PATH),
+        **HTTP,
+    )
+    world.expect_orders(sample)
+    world.settle()
+    return {"purchase_json_door": sample.require(outcome="RESERVED")}
+
+
 def rival_json(world: World) -> dict[str, Sample]:
     """The same purchases through the rival's net/http."""
     buyers = world.sizes.public_buyers
@@ -55,7 +76,7 @@ def rival_json(world: World) -> dict[str, Sample]:
 
 
 def storm(world: World) -> dict[str, Sample]:
-    """After the last unit is gone Envoy refuses by itself: gRPC (`storm`), then `storm_json`."""
+    """After the last unit is sold Envoy refuses by itself: gRPC (`storm`), then `storm_json`."""
     buyers = world.sizes.storm_buyers
     sku = world.create_sale(units=1)
     world.issue(sku, buyers=buyers)
@@ -67,25 +88,25 @@ def storm(world: World) -> dict[str, Sample]:
     others: dict[str, Any] = {"sku": sku, "first": 1, "buyers": buyers - 1}
     path = f"/v1/sales/{sku}:purchase"
 
-    def press_grpc(**more: Any) -> Sample:
+    def purchase_grpc(**more: Any) -> Sample:
         return world.load.run("purchase", world.edge.address, **others, **TOLD, **more)
 
-    def press_json(**more: Any) -> Sample:
+    def purchase_as_json(**more: Any) -> Sample:
         return world.load.run("purchase", world.edge.address, path=path, **others, **HTTP, **more)
 
-    world.poll_until(lambda: _refuses_alone(world, press_grpc))
-    return {"storm": _storm(world, press_grpc), "storm_json": _storm(world, press_json)}
+    world.poll_until(lambda: _refuses_alone(world, purchase_grpc))
+    return {"storm": _storm(world, purchase_grpc), "storm_json": _storm(world, purchase_as_json)}
 
 
-def _refuses_alone(world: World, press: Callable[..., Sample]) -> bool:
+def _refuses_alone(world: World, attempt: Callable[..., Sample]) -> bool:
     before = world.edge.passed_on()
-    press(total=10)
+    attempt(total=10)
     return world.edge.passed_on() == before
 
 
-def _storm(world: World, press: Callable[..., Sample]) -> Sample:
-    press(seconds=WARM_UP_S)
+def _storm(world: World, attempt: Callable[..., Sample]) -> Sample:
+    attempt(seconds=WARM_UP_S)
     before = world.edge.passed_on()
-    sample = press(seconds=world.sizes.seconds, clocks=world.clocks(*PUBLIC_PATH))
+    sample = attempt(seconds=world.sizes.seconds, clocks=world.clocks(*PUBLIC_PATH))
     require_own(calls=sample.calls, passed_on=world.edge.passed_on() - before)
     return sample.require(outcome="SOLD_OUT")

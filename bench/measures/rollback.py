@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 
 from bench.sample import Sample
-from bench.stages import Stage
+from bench.services import Service
 from bench.world import World
 from inventory_svc.keys import stock_key, users_key
-from seckill.delay import KEY as DELAY_KEY
+from seckill.runtime.delay import KEY as DELAY_KEY
 from seckill.v1 import rollback_pb2, rollback_pb2_grpc
 
 CHUNK = 10_000
@@ -24,7 +24,7 @@ ROUNDS_MAX = 100
 WRITE = """
     INSERT INTO orders (order_no, sku, user_id, request_id, quantity, amount_minor, currency,
                         status, epoch, created_at, expires_at)
-    SELECT order_no, $2, order_no, 'press', 1, 100, 'EUR', 'pending', 1,
+    SELECT order_no, $2, order_no, 'attempt', 1, 100, 'EUR', 'pending', 1,
            now() - interval '2 days', now() + $3
     FROM unnest($1::text[]) AS i (order_no)
 """
@@ -32,15 +32,15 @@ COUNT = "UPDATE sales SET sold = sold + $2 WHERE sku = $1"
 
 
 @contextmanager
-def _own_rollback(world: World) -> Iterator[Stage]:
-    """A rollback stage that does nothing by itself, in the place of the one that does."""
+def _own_rollback(world: World) -> Iterator[Service]:
+    """A rollback service that does nothing by itself, in the place of the one that does."""
     quiet = {"SECKILL_ROLLBACK_INTERVAL_S": "86400"}
     world.rollback.stop()
-    stage = world.stages.start("rollback", cores=world.cores.servers, settings=quiet)
+    service = world.services.start("rollback", cores=world.cores.servers, settings=quiet)
     try:
-        yield stage
+        yield service
     finally:
-        stage.stop()
+        service.stop()
         world.restart_rollback()
 
 
@@ -50,7 +50,7 @@ def flatness(world: World) -> dict[str, list[Sample]]:
     waiting_sku = world.create_sale(units=10_000_000, prefix="waiting")
     found: dict[str, list[Sample]] = {"rollback_few": [], "rollback_many": []}
     waiting = world.redis.zcard(DELAY_KEY)
-    with _own_rollback(world) as stage:
+    with _own_rollback(world) as service:
         for name, pending in (
             ("rollback_few", sizes.pending_few),
             ("rollback_many", sizes.pending_many),
@@ -59,7 +59,7 @@ def flatness(world: World) -> dict[str, list[Sample]]:
                 _add_waiting(world, waiting_sku, pending - waiting)
                 waiting = pending
             for _ in range(min(3, sizes.repetitions + 1)):
-                found[name].append(_roll_back(world, stage, sizes.due))
+                found[name].append(_roll_back(world, service, sizes.due))
     return found
 
 
@@ -91,28 +91,28 @@ def _write(world: World, sku: str, numbers: list[str], *, expires: str) -> None:
         world.wait_for(connection.close())
 
 
-def _roll_back(world: World, stage: Stage, due: int) -> Sample:
-    """Orders that expired a day ago, all put before the stage at once."""
+def _roll_back(world: World, service: Service, due: int) -> Sample:
+    """Orders that expired a day ago, all put before the service at once."""
     sku = world.create_sale(units=due, prefix="due")
     numbers = _numbers(due)
     _write(world, sku, numbers, expires="-1 day")
     for first in range(0, due, CHUNK):
         chunk = numbers[first : first + CHUNK]
-        holds: dict[Any, Any] = {number: f"{number} 1 press" for number in chunk}
+        holds: dict[Any, Any] = {number: f"{number} 1 attempt" for number in chunk}
         world.redis.hset(users_key(sku), mapping=holds)
     world.redis.decrby(stock_key(sku), due)
     expired_ms = int(time.time() * 1000) - DAY_MS
     world.redis.zadd(DELAY_KEY, dict.fromkeys(numbers, expired_ms))
     clocks = world.clocks(
-        "order", "inventory", "redis", "postgres", more={"rollback": stage.process}
+        "order", "inventory", "redis", "postgres", more={"rollback": service.process}
     )
-    before, begun_s = clocks(), time.monotonic()
-    with grpc.insecure_channel(stage.address) as channel:
+    before, start_s = clocks(), time.monotonic()
+    with grpc.insecure_channel(service.address) as channel:
         stub = rollback_pb2_grpc.RollbackServiceStub(channel)
         for _ in range(ROUNDS_MAX):
             stub.Sweep(rollback_pb2.SweepRequest(), timeout=SWEEP_TIMEOUT_S)
             if world.redis.get(stock_key(sku)) == str(due).encode():
                 break
-    seconds, after = time.monotonic() - begun_s, clocks()
+    seconds, after = time.monotonic() - start_s, clocks()
     cpu_s = {name: after[name] - before[name] for name in before}
     return Sample(calls=due, seconds=seconds, cpu_s=cpu_s)

@@ -3,28 +3,43 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Protocol
 
-from seckill.errors import (
-    InvalidField,
-    RemoteError,
-    SeckillError,
-    TrailingMetadata,
-    trailing_metadata,
-)
+from seckill.errors import SeckillError
+from seckill.runtime import request_ids
 
-# Refusals of a flood are all alike; each is encoded once (10 µs saved a call).
-ENCODED_REFUSALS_MAX = 1_024
+# Calls of a failed batch that its line in the log names.
+
+# The front names the peer of a call that it passes on, to the server behind, in this metadata.
+PEER_METADATA = "seckill-peer"
+# The same for the header `user-agent`, where the client library between would write its own.
+USER_AGENT_METADATA = "seckill-user-agent"
+# Of that header so much is looked at.
+USER_AGENT_CHARACTERS_MAX = 512
+
+
+class Caller(Protocol):
+    """What tells the address that a call is charged to.
+
+    Attributes:
+        peer: gRPC's name of the peer, e.g. "ipv4:192.0.2.1:50051".
+    """
+
+    @property
+    def peer(self) -> str: ...
+
+    def metadata(self, key: str) -> str | None:
+        """The values of a text key (lower case), joined by commas, or None."""
 
 
 class Call(ABC):
-    """One unary call, answered once: the second answer, or one to a caller who left, does nothing.
+    """One unary call, answered once: a second answer, or one to a caller who left, does nothing.
 
     Attributes:
         payload: the serialized request.
         peer: gRPC's name of the peer, e.g. "ipv4:192.0.2.1:50051".
         authorization: that metadata, or None.
-        deadline_s: monotonic time; infinity where the caller set none.
+        deadline_s: monotonic time; infinity if the caller set none.
         cancelled: the caller has left; work not begun need not be.
     """
 
@@ -40,6 +55,12 @@ class Call(ABC):
     def metadata(self, key: str) -> str | None:
         """The values of a text key (lower case), joined by commas, or None."""
 
+    def request_id(self) -> str:
+        """The id that the caller gave the call; empty for none."""
+        return request_ids.given(
+            self.metadata(request_ids.TRACE_HEADER), self.metadata(request_ids.HEADER)
+        )
+
     @abstractmethod
     def respond(self, payload: bytes) -> None:
         """Answer with a serialized response."""
@@ -53,41 +74,26 @@ Handler = Callable[[Sequence[Call]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class HotMethod:
+class BatchedMethod:
     """A method that is served in batches.
 
     Attributes:
         path: "/package.Service/Method".
         handle: answers each call of a batch, now or later.
+        urgent: its calls go before the others, and are not refused for the others' sake.
     """
 
     path: str
     handle: Handler
+    urgent: bool = False
 
 
-def trailing_of(error: SeckillError) -> TrailingMetadata:
-    """The metadata of a failure; details that come again and again are encoded once."""
-    if error.metadata or isinstance(error, InvalidField | RemoteError):
-        return trailing_metadata(error)
-    return _trailing(_Same(error))
+def id_of_batch(calls: Sequence[Call]) -> str:
+    """The request id under which calls are handled together: the caller's own if there is one."""
+    own = calls[0].request_id() if len(calls) == 1 else ""
+    return own or request_ids.new()
 
 
-class _Same:
-    """An error that equals others with the same status, message and delay."""
-
-    __slots__ = ("error", "key")
-
-    def __init__(self, error: SeckillError) -> None:
-        self.error = error
-        self.key = (type(error), str(error), error.retry_after_s)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@lru_cache(maxsize=ENCODED_REFUSALS_MAX)
-def _trailing(same: _Same) -> TrailingMetadata:
-    return trailing_metadata(same.error)
+def ids_of(calls: Sequence[Call]) -> list[str]:
+    """The ids that callers gave these calls, the first 20 of them, for the log."""
+    return [given for call in calls[: request_ids.LOGGED_IDS_MAX] if (given := call.request_id())]

@@ -1,1 +1,1 @@
-"""Order events by HTTP, signed, for those who do not read Kafka (docs/webhooks.md)."""
+"""Order events by signed HTTP requests, for receivers without Kafka (docs/webhooks.md)."""

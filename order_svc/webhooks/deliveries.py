@@ -1,28 +1,28 @@
-"""Deliveries in the database: claimed, finished, failed, buried."""
+"""Deliveries in the database: claimed, finished, failed, expired."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from order_svc.database import Database, Row
+from order_svc.db.database import Database, Row
 from order_svc.webhooks.endpoints import Endpoint
 from order_svc.webhooks.sender import Answer
 
-# Rows that one statement of the upkeep touches; it is repeated while it finds as many.
-UPKEEP_BATCH_MAX = 1_000
-UPKEEP_BATCHES_MAX = 100
+# Rows that one statement of the maintenance touches; it is repeated while it finds as many.
+MAINTENANCE_BATCH_MAX = 1_000
+MAINTENANCE_BATCHES_MAX = 100
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A delivery that is ours for a while.
+    """A delivery that this replica has claimed.
 
     Attributes:
         id: of its row.
-        claimed_until: until when; proves that it is ours.
-        attempts: how often it was sent in vain.
-        row: the event, as event_messages.py reads it.
+        claimed_until: the end of the lease; it identifies the claim.
+        attempts: failed attempts.
+        row: the event, as events/messages.py reads it.
     """
 
     id: int
@@ -32,7 +32,7 @@ class Delivery:
 
 
 class Deliveries:
-    """Their table. Raises DependencyUnavailable where the database does not answer."""
+    """The table of deliveries. Raises DependencyUnavailable if the database does not answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,13 +45,13 @@ class Deliveries:
         Args:
             endpoint: its name.
             limit: look at so many at most.
-            lease_s: after this time in seconds they are anybody's again.
+            lease_s: after so many seconds another replica may claim them.
 
         Returns:
             How many were looked at, and those that may be sent now: never one whose order has an
-            earlier event that this endpoint has not got.
+            earlier event that this endpoint has not received.
         """
-        rows = await self._database.fetch("claim_webhooks", endpoint, limit, lease_s)
+        rows = await self._database.fetch("webhooks/claim_webhooks", endpoint, limit, lease_s)
         return len(rows), [
             Delivery(row["delivery_id"], row["claimed_until"], row["attempts"], row)
             for row in rows
@@ -59,8 +59,8 @@ class Deliveries:
         ]
 
     async def finish(self, delivery: Delivery) -> None:
-        """It is delivered."""
-        await self._database.fetch("finish_webhook", delivery.id)
+        """Delete a delivered one."""
+        await self._database.fetch("webhooks/finish_webhook", delivery.id)
 
     async def fail(
         self,
@@ -71,13 +71,13 @@ class Deliveries:
         attempts_max: int,
         age_max_s: float,
     ) -> bool:
-        """It was sent in vain: again after `delay_s`, unless one of the bounds is reached.
+        """Record a failed attempt: due again after `delay_s`, unless one of the bounds is reached.
 
         Returns:
-            Whether it is a dead letter now.
+            Whether the delivery is dead now.
         """
         rows = await self._database.fetch(
-            "fail_webhook",
+            "webhooks/fail_webhook",
             delivery.id,
             delivery.claimed_until,
             delay_s,
@@ -89,49 +89,58 @@ class Deliveries:
         return bool(rows and rows[0]["dead"])
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give claims back at once."""
+        """Release claims before their leases end."""
         if deliveries:
             await self._database.fetch(
-                "release_webhooks",
+                "webhooks/release_webhooks",
                 [delivery.id for delivery in deliveries],
                 [delivery.claimed_until for delivery in deliveries],
             )
 
-    async def name(self, endpoints: Sequence[Endpoint]) -> None:
-        """Have the events of these queued from now on."""
+    async def register(self, endpoints: Sequence[Endpoint], *, kept_s: float) -> None:
+        """Queue the events of these endpoints from now on.
+
+        Args:
+            kept_s: how long kinds count that other replicas have named.
+        """
         await self._database.fetch(
-            "name_webhook_endpoints",
+            "webhooks/register_webhook_endpoints",
             [endpoint.name for endpoint in endpoints],
             [",".join(endpoint.events) for endpoint in endpoints],
+            kept_s,
         )
 
     async def retire(self, known: Sequence[Endpoint], *, after_s: float) -> list[str]:
-        """Forget endpoints that nobody has named for `after_s`; returns their names."""
+        """Delete endpoints that no replica has registered for `after_s`; return their names."""
         names = [endpoint.name for endpoint in known]
-        rows = await self._database.fetch("retire_webhook_endpoints", names, after_s)
+        rows = await self._database.fetch("webhooks/retire_webhook_endpoints", names, after_s)
         return [row["name"] for row in rows]
 
     async def mark_gone(self, endpoint: str) -> bool:
-        """Send it nothing more; whether that is new."""
-        return bool(await self._database.fetch("mark_webhook_gone", endpoint))
+        """Send nothing more to an endpoint; return False if it was marked before."""
+        return bool(await self._database.fetch("webhooks/mark_webhook_gone", endpoint))
 
-    async def bury(self, *, age_max_s: float) -> Counter[str]:
-        """Make dead letters of what nobody will send; how many, by endpoint."""
-        buried: Counter[str] = Counter()
-        for _ in range(UPKEEP_BATCHES_MAX):
-            rows = await self._database.fetch("bury_webhooks", age_max_s, UPKEEP_BATCH_MAX)
-            buried.update(row["endpoint"] for row in rows)
-            if len(rows) < UPKEEP_BATCH_MAX:
+    async def expire(self, *, age_max_s: float) -> Counter[str]:
+        """Give up deliveries that will not be sent any more; return how many, by endpoint."""
+        expired: Counter[str] = Counter()
+        for _ in range(MAINTENANCE_BATCHES_MAX):
+            rows = await self._database.fetch(
+                "webhooks/expire_webhooks", age_max_s, MAINTENANCE_BATCH_MAX
+            )
+            expired.update(row["endpoint"] for row in rows)
+            if len(rows) < MAINTENANCE_BATCH_MAX:
                 break
-        return buried
+        return expired
 
     async def purge(self, *, keep_s: float) -> None:
-        """Forget dead letters after `keep_s`."""
-        for _ in range(UPKEEP_BATCHES_MAX):
-            rows = await self._database.fetch("purge_webhooks", keep_s, UPKEEP_BATCH_MAX)
-            if len(rows) < UPKEEP_BATCH_MAX:
+        """Delete dead letters after `keep_s`."""
+        for _ in range(MAINTENANCE_BATCHES_MAX):
+            rows = await self._database.fetch(
+                "webhooks/purge_webhooks", keep_s, MAINTENANCE_BATCH_MAX
+            )
+            if len(rows) < MAINTENANCE_BATCH_MAX:
                 break
 
     async def count(self) -> list[Row]:
-        """Rows of count_webhooks.sql."""
-        return await self._database.fetch("count_webhooks")
+        """Return the rows of count_webhooks.sql."""
+        return await self._database.fetch("webhooks/count_webhooks")

@@ -1,4 +1,4 @@
-"""Who is told of order events by HTTP, as a setting says it."""
+"""The endpoints of webhooks, parsed from a setting."""
 
 import base64
 import binascii
@@ -23,29 +23,30 @@ KINDS = tuple(
     for name, value in events_pb2.OrderEventType.items()
     if value != events_pb2.ORDER_EVENT_TYPE_UNSPECIFIED
 )
-# Each has connections and requests of its own.
+NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+# Each endpoint has connections and requests of its own.
 ENDPOINTS_MAX = 16
-# While a secret is changed there are two; each one is a signature in the header.
+# While a secret is changed there are two; the header has a signature for each.
 SECRETS_MAX = 4
-SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins
+SECRET_PREFIX = "whsec_"  # noqa: S105 - how every secret starts
 # What the Standard Webhooks specification asks for.
 KEY_BYTES_MIN, KEY_BYTES_MAX = 24, 64
 
 
 class Endpoint(BaseModel):
-    """One of them.
+    """Who is told of order events.
 
     Attributes:
         name: what metrics, tables and the command line call it.
         url: where to POST.
         secret: "whsec_" and base64 of the key; several, separated by spaces, all sign.
-        events: kinds of events that it wants.
+        events: kinds of events that it is told of.
     """
 
     # Messages of the validator would quote secrets.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     url: Annotated[str, Field(max_length=2_048)]
     secret: SecretStr
     events: Annotated[tuple[str, ...], Field(min_length=1)] = KINDS
@@ -58,7 +59,7 @@ class Endpoint(BaseModel):
             raise ValueError("must be an http(s) URL of ASCII characters")
         if parts.username is not None or parts.fragment:
             raise ValueError("must have neither user nor fragment")
-        # Raises ValueError where it is no number.
+        # Raises ValueError unless it is a number.
         _ = parts.port
         return value
 
@@ -76,7 +77,7 @@ class Endpoint(BaseModel):
         return value
 
     def keys(self) -> list[bytes]:
-        """The keys that sign, in their order."""
+        """Return the keys that sign, in the order of the setting."""
         return _keys(self.secret)
 
 
@@ -104,7 +105,7 @@ _LIST = TypeAdapter(list[Endpoint])
 
 
 def parse_endpoints(text: str, *, https_only: bool) -> tuple[Endpoint, ...]:
-    """Read a JSON list of endpoints; none where the text is empty.
+    """Read a JSON list of endpoints; an empty text has none.
 
     Raises:
         ValueError: says what is wrong and where, never quoting a value: secrets are among them.

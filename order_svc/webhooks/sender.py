@@ -1,4 +1,4 @@
-"""One attempt to deliver: a signed POST, and what came of it."""
+"""Sends a webhook: one signed POST, and its result."""
 
 import email.utils
 import os
@@ -11,25 +11,25 @@ import aiohttp
 from order_svc.webhooks.endpoints import Endpoint
 from order_svc.webhooks.message import CONTENT_TYPE, Webhook
 from order_svc.webhooks.signature import sign
-from seckill.clock import Clock
+from seckill.runtime.clock import Clock
 
 USER_AGENT = "seckill-order-svc"
-# Of a refusal's body, for whoever looks into the matter. The rest is never read.
+# Of a refusal's body, for operators. The rest is never read.
 EXCERPT_BYTES_MAX = 512
-# Shorter than the five seconds after which common servers close an idle connection: a request that
-# meets the closing of its connection is an attempt in vain.
+# Shorter than the five seconds after which common servers close an idle connection: a request on a
+# connection that is being closed fails.
 KEEPALIVE_S = 4.0
 TOO_MANY_REQUESTS, UNAVAILABLE, GONE = 429, 503, 410
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of an attempt.
+    """The result of an attempt.
 
     Attributes:
-        status: HTTP status; None where there was no answer.
-        error: what was wrong; "" where it was delivered. Never part of the address or a secret.
-        retry_after_s: how long the endpoint asked not to be called; 0 where it did not.
+        status: HTTP status; None without an answer.
+        error: what was wrong; "" if it was delivered. Never part of the address or a secret.
+        retry_after_s: how long the endpoint asked not to be called; 0 if it did not ask.
     """
 
     status: int | None = None
@@ -38,24 +38,24 @@ class Answer:
 
     @property
     def delivered(self) -> bool:
-        """Whether the endpoint has it."""
+        """Whether the endpoint has accepted it."""
         return not self.error
 
     @property
     def gone(self) -> bool:
-        """Whether the endpoint wants nothing any more."""
+        """Whether the endpoint asks for no further events."""
         return self.status == GONE
 
 
 class WebhookSender:
-    """Sends webhooks."""
+    """Sends webhooks over a session's connections."""
 
     def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
         self._session = session
         self._clock = clock
 
     async def send(self, endpoint: Endpoint, webhook: Webhook) -> Answer:
-        """Try once, within the timeout of the session. Redirects are refusals."""
+        """Send once, within the timeout of the session. Redirects are refusals."""
         timestamp_s = int(self._clock.now_s())
         headers = {
             "content-type": CONTENT_TYPE,
@@ -90,9 +90,9 @@ class WebhookSender:
 
 
 def parse_retry_after(text: str, *, now_s: float) -> float:
-    """Seconds from now until the header Retry-After (RFC 9110, 10.2.3) allows another request.
+    """Return the seconds until the header Retry-After (RFC 9110, 10.2.3) allows another request.
 
-    0 where the moment is over, or the text is neither a number nor a date.
+    0 if the moment is over, or the text is neither a number nor a date.
     """
     text = text.strip()
     if text.isascii() and text.isdecimal():
@@ -105,7 +105,7 @@ def parse_retry_after(text: str, *, now_s: float) -> float:
 
 
 async def _excerpt(response: aiohttp.ClientResponse) -> str:
-    """The first bytes of a body, as one printable line; "" where there are none to be had."""
+    """Return the first bytes of a body as one printable line; "" if there are none."""
     try:
         data = await response.content.read(EXCERPT_BYTES_MAX)
     except (aiohttp.ClientError, TimeoutError, OSError):
@@ -121,7 +121,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"certificate refused: {error.certificate_error!s}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "unreachable: its name is not known"
+        return "unreachable: unknown host name"
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         return f"unreachable: {os.strerror(number) if number else type(error).__name__}"
@@ -130,19 +130,19 @@ def _explain(error: Exception) -> str:
 
 @asynccontextmanager
 async def open_sender(clock: Clock, *, timeout_s: float) -> AsyncIterator[WebhookSender]:
-    """A sender with its connections.
+    """Open a sender with its connections.
 
     Args:
         clock: dates the signatures.
         timeout_s: how long an attempt may take, from the name's resolution to the answer.
     """
     async with aiohttp.ClientSession(
-        # Lanes bound their requests; a bound for all would let one endpoint starve another.
+        # Dispatchers bound their requests; a common bound would let one endpoint starve another.
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
-        # What is compressed all the same is not expanded.
+        # A body that is compressed nevertheless is not expanded.
         auto_decompress=False,
     ) as session:
         yield WebhookSender(session, clock)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def sign(keys: Sequence[bytes], *, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The value of the header `webhook-signature`: one signature for each key.
+    """Return the value of the header `webhook-signature`: one signature for each key.
 
     Args:
-        keys: whoever knows one of them can verify.
+        keys: a receiver verifies with any one of them.
         message_id: the header `webhook-id`.
         timestamp_s: the header `webhook-timestamp`, Unix time.
         body: exactly the bytes that are sent.

@@ -25,139 +25,273 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT: a field breaks its constraint; BadRequest names each such field."""
+    """INVALID_ARGUMENT: a field violates its constraint; BadRequest names each such field. Also: the
+    request is not a valid message of its type (field "request").
+    """
     ERROR_REASON_IDENTITY_MISSING: _ErrorReason.ValueType  # 2
-    """UNAUTHENTICATED: no `authorization: Bearer <JWT>` metadata."""
+    """UNAUTHENTICATED: the `authorization: Bearer <JWT>` metadata is missing."""
     ERROR_REASON_IDENTITY_INVALID: _ErrorReason.ValueType  # 3
     """UNAUTHENTICATED: the JWT is malformed, expired, or not signed by a known key."""
     ERROR_REASON_NOT_ALLOWED: _ErrorReason.ValueType  # 4
-    """PERMISSION_DENIED: the identity may not do this, e.g. read another buyer's order."""
+    """PERMISSION_DENIED: the identity is not allowed to do this, e.g. what operators do. Another
+    buyer's order is not refused by this reason: it is ORDER_NOT_FOUND, as if there were none.
+    """
     ERROR_REASON_PURCHASE_TOKEN_INVALID: _ErrorReason.ValueType  # 5
-    """PERMISSION_DENIED: the purchase token is malformed or its signature is wrong."""
+    """PERMISSION_DENIED: the purchase token is malformed, or its signature is wrong."""
     ERROR_REASON_PURCHASE_TOKEN_EXPIRED: _ErrorReason.ValueType  # 6
-    """PERMISSION_DENIED: the purchase token's ten seconds are over; ask for a new one."""
+    """PERMISSION_DENIED: the purchase token has expired, by default after ten seconds; request a new
+    one.
+    """
     ERROR_REASON_PURCHASE_TOKEN_FOREIGN: _ErrorReason.ValueType  # 7
     """PERMISSION_DENIED: the purchase token was issued to another user or for another sku."""
     ERROR_REASON_SALE_NOT_FOUND: _ErrorReason.ValueType  # 8
-    """NOT_FOUND: no sale with this sku."""
+    """NOT_FOUND: there is no sale with this sku."""
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 9
-    """NOT_FOUND: no order with this number. With RetryInfo: the number is so young that its order
-    may still be on its way to the database; ask again.
+    """NOT_FOUND: there is no order with this number. With RetryInfo: the number is so young that its
+    order may still be on its way to the database; ask again.
     """
     ERROR_REASON_SALE_EXISTS: _ErrorReason.ValueType  # 10
-    """ALREADY_EXISTS: a sale with this sku and other terms exists."""
+    """ALREADY_EXISTS: a sale with this sku and different terms already exists."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 11
-    """RESOURCE_EXHAUSTED: a token bucket is empty; QuotaFailure names it, RetryInfo says when."""
+    """RESOURCE_EXHAUSTED: a token bucket is empty; QuotaFailure names it, RetryInfo says when to try
+    again.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 12
-    """RESOURCE_EXHAUSTED: the stage sheds load; RetryInfo says when to come back."""
+    """RESOURCE_EXHAUSTED: the service is overloaded; RetryInfo says when to try again."""
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 13
-    """UNAVAILABLE: a store or a stage does not answer; RetryInfo says when to come back."""
+    """UNAVAILABLE: a store or another service does not answer; RetryInfo says when to try again."""
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 14
-    """UNAVAILABLE: the reply was lost on the way, either outcome is possible; the same request_id
-    tells which.
+    """UNAVAILABLE: the reply was lost, so either outcome is possible; a retry with the same
+    request_id tells which.
     """
     ERROR_REASON_SALE_NOT_LOADED: _ErrorReason.ValueType  # 15
-    """UNAVAILABLE: the sale's keys are missing from Redis; it stays closed until it is rebuilt."""
+    """UNAVAILABLE: the sale is not loaded in Redis and stays closed until it is rebuilt."""
     ERROR_REASON_ORDER_STATE: _ErrorReason.ValueType  # 16
-    """FAILED_PRECONDITION: the order's state does not allow this, e.g. paying a cancelled order."""
+    """FAILED_PRECONDITION: the state of the order does not allow this, e.g. paying a cancelled order."""
     ERROR_REASON_PAYMENT_TOO_LATE: _ErrorReason.ValueType  # 17
-    """FAILED_PRECONDITION: the payment arrived after the order was cancelled; it is refunded."""
+    """FAILED_PRECONDITION: the payment arrived after the order was cancelled; it is to be refunded."""
     ERROR_REASON_PAYMENT_MISMATCH: _ErrorReason.ValueType  # 18
-    """FAILED_PRECONDITION: amount or currency differ from the order's."""
+    """FAILED_PRECONDITION: the amount or the currency does not match the order; the payment is to be
+    refunded.
+    """
     ERROR_REASON_SALE_STATE: _ErrorReason.ValueType  # 19
-    """FAILED_PRECONDITION: the sale's state does not allow this, e.g. reopening a closed sale."""
+    """FAILED_PRECONDITION: the state of the sale does not allow this, e.g. reopening a closed sale."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 20
-    """UNIMPLEMENTED: the RPC is part of the contract, but this release does not serve it."""
+    """UNIMPLEMENTED: the RPC is part of the contract, but this release does not implement it."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 21
-    """DEADLINE_EXCEEDED: the caller's deadline passed before the work was begun."""
+    """DEADLINE_EXCEEDED: the deadline of the call passed before work on it started."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 22
-    """INTERNAL: a defect of this mesh; the log of the stage has it under the same request id."""
+    """INTERNAL: a defect of this mesh. ErrorInfo.metadata has `request-id`: the service's log has the
+    traceback under the same id.
+    """
     ERROR_REASON_KILL_SWITCH: _ErrorReason.ValueType  # 23
     """FAILED_PRECONDITION: all sales are halted by the kill switch."""
     ERROR_REASON_PIPELINE_BUSY: _ErrorReason.ValueType  # 24
     """UNAVAILABLE: reservations are still on their way to the database, or the sale changes too
-    quickly to be compared; RetryInfo says when to come back.
+    quickly to be compared; RetryInfo says when to try again.
     """
     ERROR_REASON_SOLD_OUT: _ErrorReason.ValueType  # 25
-    """FAILED_PRECONDITION: fewer units are left than were asked for. This and the next three answer
-    only purchases that name their sku in metadata; all others get a PurchaseOutcome.
+    """FAILED_PRECONDITION: fewer units are left than the purchase asks for. This reason and the next
+    three are sent only to purchases that name their sku in metadata; all others get a
+    PurchaseOutcome.
     """
     ERROR_REASON_NOT_STARTED: _ErrorReason.ValueType  # 26
-    """FAILED_PRECONDITION: the sale's window has not begun."""
+    """FAILED_PRECONDITION: the sale has not started."""
     ERROR_REASON_ENDED: _ErrorReason.ValueType  # 27
-    """FAILED_PRECONDITION: the sale's window is over, or the sale was closed."""
+    """FAILED_PRECONDITION: the sale has ended or was closed."""
     ERROR_REASON_PAUSED: _ErrorReason.ValueType  # 28
     """FAILED_PRECONDITION: an operator has paused the sale."""
+    ERROR_REASON_DEAD_LETTER_NOT_FOUND: _ErrorReason.ValueType  # 29
+    """NOT_FOUND: no dead letter at this position."""
+    ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """NOT_FOUND: no webhook delivery with this id."""
+    ERROR_REASON_AUDIT_TOO_LARGE: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION: the sale has more orders than the service may audit."""
+    ERROR_REASON_PAYMENT_USED: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION: the payment was stated before, for another order or of another amount.
+    ErrorInfo.metadata has that order's number, `order_no`.
+    """
+    ERROR_REASON_PAYMENT_SANDBOX_OFF: _ErrorReason.ValueType  # 33
+    """FAILED_PRECONDITION: buyers cannot state payments: the sandbox is off."""
+    ERROR_REASON_PAYMENT_SIGNATURE_INVALID: _ErrorReason.ValueType  # 34
+    """UNAUTHENTICATED: the callback's signature is missing or wrong, or its timestamp is more than
+    five minutes away.
+    """
+    ERROR_REASON_PAYMENT_PROVIDER_NOT_FOUND: _ErrorReason.ValueType  # 35
+    """NOT_FOUND: no payment provider with this name is configured."""
+    ERROR_REASON_PAYMENT_NOT_FOUND: _ErrorReason.ValueType  # 36
+    """NOT_FOUND: this provider has no payment with this id."""
+    ERROR_REASON_PAYMENT_STATE: _ErrorReason.ValueType  # 37
+    """FAILED_PRECONDITION: the payment does not stand to be refunded, or another refund paid it back."""
+    ERROR_REASON_DENIED: _ErrorReason.ValueType  # 38
+    """PERMISSION_DENIED: an operator has put the user, their network or their user agent on the list of
+    those who are denied. Trying again does not help.
+    """
+    ERROR_REASON_GATE_ENTRY_NOT_FOUND: _ErrorReason.ValueType  # 39
+    """NOT_FOUND: no list has such an entry."""
+    ERROR_REASON_GATE_FULL: _ErrorReason.ValueType  # 40
+    """FAILED_PRECONDITION: the gate's lists have as many entries, or its sales as many policies, as
+    they may.
+    """
+    ERROR_REASON_CHALLENGE_REQUIRED: _ErrorReason.ValueType  # 48
+    """FAILED_PRECONDITION: the sale asks this caller for the solution of a challenge before they get a
+    purchase token. The detail `Challenge` holds it; IssuePurchaseToken is called again with the
+    solution. With metadata `problem` if a solution was given that did not count: `wrong`,
+    `expired`, `spent` or `foreign` (another buyer's, or for another sku).
+    """
+    ERROR_REASON_RISK_REFUSED: _ErrorReason.ValueType  # 49
+    """PERMISSION_DENIED: the risk of this caller is higher than the sale accepts. Another try changes
+    nothing; an operator can have it explained (ExplainRisk).
+    """
+    ERROR_REASON_ADMISSION_FULL: _ErrorReason.ValueType  # 50
+    """RESOURCE_EXHAUSTED: enough attempts for what remains of the sale are under way; RetryInfo says
+    when to try again. It says nothing of an order that the buyer may have.
+    """
+    ERROR_REASON_TOO_MANY_UNPAID: _ErrorReason.ValueType  # 51
+    """FAILED_PRECONDITION: so many orders await payment that there may be no more of them, over all
+    sales: of the buyer, or of their means of payment. ErrorInfo.metadata has `whose` (`user` or
+    `fingerprint`) and `orders_max`. Paying or giving up an order makes room.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a call failed. The name without its ERROR_REASON_ prefix stands in ErrorInfo.reason, with
-    ErrorInfo.domain "seckill". Expected outcomes of a sale are no errors: see PurchaseOutcome.
+    """Why a call failed. ErrorInfo.reason carries the name without its ERROR_REASON_ prefix, and
+    ErrorInfo.domain is "seckill". Expected outcomes of a sale are not errors: see PurchaseOutcome.
+
+    In statuses INTERNAL and UNAVAILABLE ErrorInfo.metadata has `request-id`: the services that
+    handled the call have logged it under this id. It is the trace id of the caller's `traceparent`,
+    or else the caller's `x-request-id` (8 to 64 characters of [A-Za-z0-9._-]), or one made up. Calls
+    that were made together with others have that of their batch, whose lines name the ids that the
+    callers gave. Refusals that are the same for everyone (a replica that stops) have none.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT: a field breaks its constraint; BadRequest names each such field."""
+"""INVALID_ARGUMENT: a field violates its constraint; BadRequest names each such field. Also: the
+request is not a valid message of its type (field "request").
+"""
 ERROR_REASON_IDENTITY_MISSING: ErrorReason.ValueType  # 2
-"""UNAUTHENTICATED: no `authorization: Bearer <JWT>` metadata."""
+"""UNAUTHENTICATED: the `authorization: Bearer <JWT>` metadata is missing."""
 ERROR_REASON_IDENTITY_INVALID: ErrorReason.ValueType  # 3
 """UNAUTHENTICATED: the JWT is malformed, expired, or not signed by a known key."""
 ERROR_REASON_NOT_ALLOWED: ErrorReason.ValueType  # 4
-"""PERMISSION_DENIED: the identity may not do this, e.g. read another buyer's order."""
+"""PERMISSION_DENIED: the identity is not allowed to do this, e.g. what operators do. Another
+buyer's order is not refused by this reason: it is ORDER_NOT_FOUND, as if there were none.
+"""
 ERROR_REASON_PURCHASE_TOKEN_INVALID: ErrorReason.ValueType  # 5
-"""PERMISSION_DENIED: the purchase token is malformed or its signature is wrong."""
+"""PERMISSION_DENIED: the purchase token is malformed, or its signature is wrong."""
 ERROR_REASON_PURCHASE_TOKEN_EXPIRED: ErrorReason.ValueType  # 6
-"""PERMISSION_DENIED: the purchase token's ten seconds are over; ask for a new one."""
+"""PERMISSION_DENIED: the purchase token has expired, by default after ten seconds; request a new
+one.
+"""
 ERROR_REASON_PURCHASE_TOKEN_FOREIGN: ErrorReason.ValueType  # 7
 """PERMISSION_DENIED: the purchase token was issued to another user or for another sku."""
 ERROR_REASON_SALE_NOT_FOUND: ErrorReason.ValueType  # 8
-"""NOT_FOUND: no sale with this sku."""
+"""NOT_FOUND: there is no sale with this sku."""
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 9
-"""NOT_FOUND: no order with this number. With RetryInfo: the number is so young that its order
-may still be on its way to the database; ask again.
+"""NOT_FOUND: there is no order with this number. With RetryInfo: the number is so young that its
+order may still be on its way to the database; ask again.
 """
 ERROR_REASON_SALE_EXISTS: ErrorReason.ValueType  # 10
-"""ALREADY_EXISTS: a sale with this sku and other terms exists."""
+"""ALREADY_EXISTS: a sale with this sku and different terms already exists."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 11
-"""RESOURCE_EXHAUSTED: a token bucket is empty; QuotaFailure names it, RetryInfo says when."""
+"""RESOURCE_EXHAUSTED: a token bucket is empty; QuotaFailure names it, RetryInfo says when to try
+again.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 12
-"""RESOURCE_EXHAUSTED: the stage sheds load; RetryInfo says when to come back."""
+"""RESOURCE_EXHAUSTED: the service is overloaded; RetryInfo says when to try again."""
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 13
-"""UNAVAILABLE: a store or a stage does not answer; RetryInfo says when to come back."""
+"""UNAVAILABLE: a store or another service does not answer; RetryInfo says when to try again."""
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 14
-"""UNAVAILABLE: the reply was lost on the way, either outcome is possible; the same request_id
-tells which.
+"""UNAVAILABLE: the reply was lost, so either outcome is possible; a retry with the same
+request_id tells which.
 """
 ERROR_REASON_SALE_NOT_LOADED: ErrorReason.ValueType  # 15
-"""UNAVAILABLE: the sale's keys are missing from Redis; it stays closed until it is rebuilt."""
+"""UNAVAILABLE: the sale is not loaded in Redis and stays closed until it is rebuilt."""
 ERROR_REASON_ORDER_STATE: ErrorReason.ValueType  # 16
-"""FAILED_PRECONDITION: the order's state does not allow this, e.g. paying a cancelled order."""
+"""FAILED_PRECONDITION: the state of the order does not allow this, e.g. paying a cancelled order."""
 ERROR_REASON_PAYMENT_TOO_LATE: ErrorReason.ValueType  # 17
-"""FAILED_PRECONDITION: the payment arrived after the order was cancelled; it is refunded."""
+"""FAILED_PRECONDITION: the payment arrived after the order was cancelled; it is to be refunded."""
 ERROR_REASON_PAYMENT_MISMATCH: ErrorReason.ValueType  # 18
-"""FAILED_PRECONDITION: amount or currency differ from the order's."""
+"""FAILED_PRECONDITION: the amount or the currency does not match the order; the payment is to be
+refunded.
+"""
 ERROR_REASON_SALE_STATE: ErrorReason.ValueType  # 19
-"""FAILED_PRECONDITION: the sale's state does not allow this, e.g. reopening a closed sale."""
+"""FAILED_PRECONDITION: the state of the sale does not allow this, e.g. reopening a closed sale."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 20
-"""UNIMPLEMENTED: the RPC is part of the contract, but this release does not serve it."""
+"""UNIMPLEMENTED: the RPC is part of the contract, but this release does not implement it."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 21
-"""DEADLINE_EXCEEDED: the caller's deadline passed before the work was begun."""
+"""DEADLINE_EXCEEDED: the deadline of the call passed before work on it started."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
-"""INTERNAL: a defect of this mesh; the log of the stage has it under the same request id."""
+"""INTERNAL: a defect of this mesh. ErrorInfo.metadata has `request-id`: the service's log has the
+traceback under the same id.
+"""
 ERROR_REASON_KILL_SWITCH: ErrorReason.ValueType  # 23
 """FAILED_PRECONDITION: all sales are halted by the kill switch."""
 ERROR_REASON_PIPELINE_BUSY: ErrorReason.ValueType  # 24
 """UNAVAILABLE: reservations are still on their way to the database, or the sale changes too
-quickly to be compared; RetryInfo says when to come back.
+quickly to be compared; RetryInfo says when to try again.
 """
 ERROR_REASON_SOLD_OUT: ErrorReason.ValueType  # 25
-"""FAILED_PRECONDITION: fewer units are left than were asked for. This and the next three answer
-only purchases that name their sku in metadata; all others get a PurchaseOutcome.
+"""FAILED_PRECONDITION: fewer units are left than the purchase asks for. This reason and the next
+three are sent only to purchases that name their sku in metadata; all others get a
+PurchaseOutcome.
 """
 ERROR_REASON_NOT_STARTED: ErrorReason.ValueType  # 26
-"""FAILED_PRECONDITION: the sale's window has not begun."""
+"""FAILED_PRECONDITION: the sale has not started."""
 ERROR_REASON_ENDED: ErrorReason.ValueType  # 27
-"""FAILED_PRECONDITION: the sale's window is over, or the sale was closed."""
+"""FAILED_PRECONDITION: the sale has ended or was closed."""
 ERROR_REASON_PAUSED: ErrorReason.ValueType  # 28
 """FAILED_PRECONDITION: an operator has paused the sale."""
+ERROR_REASON_DEAD_LETTER_NOT_FOUND: ErrorReason.ValueType  # 29
+"""NOT_FOUND: no dead letter at this position."""
+ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 30
+"""NOT_FOUND: no webhook delivery with this id."""
+ERROR_REASON_AUDIT_TOO_LARGE: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION: the sale has more orders than the service may audit."""
+ERROR_REASON_PAYMENT_USED: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION: the payment was stated before, for another order or of another amount.
+ErrorInfo.metadata has that order's number, `order_no`.
+"""
+ERROR_REASON_PAYMENT_SANDBOX_OFF: ErrorReason.ValueType  # 33
+"""FAILED_PRECONDITION: buyers cannot state payments: the sandbox is off."""
+ERROR_REASON_PAYMENT_SIGNATURE_INVALID: ErrorReason.ValueType  # 34
+"""UNAUTHENTICATED: the callback's signature is missing or wrong, or its timestamp is more than
+five minutes away.
+"""
+ERROR_REASON_PAYMENT_PROVIDER_NOT_FOUND: ErrorReason.ValueType  # 35
+"""NOT_FOUND: no payment provider with this name is configured."""
+ERROR_REASON_PAYMENT_NOT_FOUND: ErrorReason.ValueType  # 36
+"""NOT_FOUND: this provider has no payment with this id."""
+ERROR_REASON_PAYMENT_STATE: ErrorReason.ValueType  # 37
+"""FAILED_PRECONDITION: the payment does not stand to be refunded, or another refund paid it back."""
+ERROR_REASON_DENIED: ErrorReason.ValueType  # 38
+"""PERMISSION_DENIED: an operator has put the user, their network or their user agent on the list of
+those who are denied. Trying again does not help.
+"""
+ERROR_REASON_GATE_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 39
+"""NOT_FOUND: no list has such an entry."""
+ERROR_REASON_GATE_FULL: ErrorReason.ValueType  # 40
+"""FAILED_PRECONDITION: the gate's lists have as many entries, or its sales as many policies, as
+they may.
+"""
+ERROR_REASON_CHALLENGE_REQUIRED: ErrorReason.ValueType  # 48
+"""FAILED_PRECONDITION: the sale asks this caller for the solution of a challenge before they get a
+purchase token. The detail `Challenge` holds it; IssuePurchaseToken is called again with the
+solution. With metadata `problem` if a solution was given that did not count: `wrong`,
+`expired`, `spent` or `foreign` (another buyer's, or for another sku).
+"""
+ERROR_REASON_RISK_REFUSED: ErrorReason.ValueType  # 49
+"""PERMISSION_DENIED: the risk of this caller is higher than the sale accepts. Another try changes
+nothing; an operator can have it explained (ExplainRisk).
+"""
+ERROR_REASON_ADMISSION_FULL: ErrorReason.ValueType  # 50
+"""RESOURCE_EXHAUSTED: enough attempts for what remains of the sale are under way; RetryInfo says
+when to try again. It says nothing of an order that the buyer may have.
+"""
+ERROR_REASON_TOO_MANY_UNPAID: ErrorReason.ValueType  # 51
+"""FAILED_PRECONDITION: so many orders await payment that there may be no more of them, over all
+sales: of the buyer, or of their means of payment. ErrorInfo.metadata has `whose` (`user` or
+`fingerprint`) and `orders_max`. Paying or giving up an order makes room.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

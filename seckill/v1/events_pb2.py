@@ -24,24 +24,27 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from seckill.v1 import order_pb2 as seckill_dot_v1_dot_order__pb2
+from seckill.v1 import payment_pb2 as seckill_dot_v1_dot_payment__pb2
 from seckill.v1 import sale_pb2 as seckill_dot_v1_dot_sale__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17seckill/v1/events.proto\x12\nseckill.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16seckill/v1/order.proto\x1a\x15seckill/v1/sale.proto\"\xba\x01\n\rOrderReserved\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\x12\x30\n\x0creserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nunreadable\x18\x08 \x01(\x08\"\xf9\x01\n\nOrderEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04type\x18\x02 \x01(\x0e\x32\x1a.seckill.v1.OrderEventType\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x05order\x18\x04 \x01(\x0b\x32\x11.seckill.v1.Order\x12.\n\nend_reason\x18\x05 \x01(\x0e\x32\x1a.seckill.v1.OrderEndReason\x12-\n\x0clate_payment\x18\x06 \x01(\x0b\x32\x17.seckill.v1.LatePayment\"D\n\x0bLatePayment\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12!\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x11.seckill.v1.Money*\xf0\x01\n\x0eOrderEventType\x12 \n\x1cORDER_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18ORDER_EVENT_TYPE_CREATED\x10\x01\x12\x1d\n\x19ORDER_EVENT_TYPE_REJECTED\x10\x02\x12\x19\n\x15ORDER_EVENT_TYPE_PAID\x10\x03\x12\x1e\n\x1aORDER_EVENT_TYPE_CANCELLED\x10\x04\x12\x1d\n\x19ORDER_EVENT_TYPE_REFUNDED\x10\x05\x12%\n!ORDER_EVENT_TYPE_PAYMENT_TOO_LATE\x10\x06*\xc9\x01\n\x0eOrderEndReason\x12 \n\x1cORDER_END_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18ORDER_END_REASON_EXPIRED\x10\x01\x12\x1a\n\x16ORDER_END_REASON_BUYER\x10\x02\x12\x1d\n\x19ORDER_END_REASON_NO_STOCK\x10\x03\x12\x1e\n\x1aORDER_END_REASON_DUPLICATE\x10\x04\x12\x1c\n\x18ORDER_END_REASON_INVALID\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17seckill/v1/events.proto\x12\nseckill.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16seckill/v1/order.proto\x1a\x18seckill/v1/payment.proto\x1a\x15seckill/v1/sale.proto\"\xcb\x01\n\rOrderReserved\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\x12\x30\n\x0creserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nunreadable\x18\x08 \x01(\x08\x12\x0f\n\x07\x63\x61ll_id\x18\t \x01(\t\"\xde\x02\n\nOrderEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04type\x18\x02 \x01(\x0e\x32\x1a.seckill.v1.OrderEventType\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x05order\x18\x04 \x01(\x0b\x32\x11.seckill.v1.Order\x12.\n\nend_reason\x18\x05 \x01(\x0e\x32\x1a.seckill.v1.OrderEndReason\x12-\n\x0clate_payment\x18\x06 \x01(\x0b\x32\x17.seckill.v1.LatePayment\x12\x36\n\x11payment_to_refund\x18\x07 \x01(\x0b\x32\x1b.seckill.v1.PaymentToRefund\x12+\n\x0bsale_change\x18\x08 \x01(\x0b\x32\x16.seckill.v1.SaleChange\"D\n\x0bLatePayment\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12!\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x11.seckill.v1.Money\"\x85\x01\n\x0fPaymentToRefund\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12!\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x11.seckill.v1.Money\x12)\n\x06reason\x18\x04 \x01(\x0e\x32\x19.seckill.v1.PaymentReason*\xbb\x02\n\x0eOrderEventType\x12 \n\x1cORDER_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18ORDER_EVENT_TYPE_CREATED\x10\x01\x12\x1d\n\x19ORDER_EVENT_TYPE_REJECTED\x10\x02\x12\x19\n\x15ORDER_EVENT_TYPE_PAID\x10\x03\x12\x1e\n\x1aORDER_EVENT_TYPE_CANCELLED\x10\x04\x12\x1d\n\x19ORDER_EVENT_TYPE_REFUNDED\x10\x05\x12%\n!ORDER_EVENT_TYPE_PAYMENT_TOO_LATE\x10\x06\x12&\n\"ORDER_EVENT_TYPE_PAYMENT_TO_REFUND\x10\x07\x12!\n\x1dORDER_EVENT_TYPE_SALE_CHANGED\x10\x08*\xe6\x01\n\x0eOrderEndReason\x12 \n\x1cORDER_END_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18ORDER_END_REASON_EXPIRED\x10\x01\x12\x1a\n\x16ORDER_END_REASON_BUYER\x10\x02\x12\x1d\n\x19ORDER_END_REASON_NO_STOCK\x10\x03\x12\x1e\n\x1aORDER_END_REASON_DUPLICATE\x10\x04\x12\x1c\n\x18ORDER_END_REASON_INVALID\x10\x05\x12\x1b\n\x17ORDER_END_REASON_VOIDED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'seckill.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDEREVENTTYPE']._serialized_start=631
-  _globals['_ORDEREVENTTYPE']._serialized_end=871
-  _globals['_ORDERENDREASON']._serialized_start=874
-  _globals['_ORDERENDREASON']._serialized_end=1075
-  _globals['_ORDERRESERVED']._serialized_start=120
-  _globals['_ORDERRESERVED']._serialized_end=306
-  _globals['_ORDEREVENT']._serialized_start=309
-  _globals['_ORDEREVENT']._serialized_end=558
-  _globals['_LATEPAYMENT']._serialized_start=560
-  _globals['_LATEPAYMENT']._serialized_end=628
+  _globals['_ORDEREVENTTYPE']._serialized_start=911
+  _globals['_ORDEREVENTTYPE']._serialized_end=1226
+  _globals['_ORDERENDREASON']._serialized_start=1229
+  _globals['_ORDERENDREASON']._serialized_end=1459
+  _globals['_ORDERRESERVED']._serialized_start=146
+  _globals['_ORDERRESERVED']._serialized_end=349
+  _globals['_ORDEREVENT']._serialized_start=352
+  _globals['_ORDEREVENT']._serialized_end=702
+  _globals['_LATEPAYMENT']._serialized_start=704
+  _globals['_LATEPAYMENT']._serialized_end=772
+  _globals['_PAYMENTTOREFUND']._serialized_start=775
+  _globals['_PAYMENTTOREFUND']._serialized_end=908
 # @@protoc_insertion_point(module_scope)

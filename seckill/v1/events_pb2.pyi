@@ -8,6 +8,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from seckill.v1 import order_pb2 as _order_pb2
+from seckill.v1 import payment_pb2 as _payment_pb2
 from seckill.v1 import sale_pb2 as _sale_pb2
 import builtins as _builtins
 import sys
@@ -40,6 +41,10 @@ class _OrderEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderE
     """It was paid back."""
     ORDER_EVENT_TYPE_PAYMENT_TOO_LATE: _OrderEventType.ValueType  # 6
     """A payment arrived for an order that could no longer be paid: pay late_payment back."""
+    ORDER_EVENT_TYPE_PAYMENT_TO_REFUND: _OrderEventType.ValueType  # 7
+    """A payment did not pay its order for another reason: pay payment_to_refund back."""
+    ORDER_EVENT_TYPE_SALE_CHANGED: _OrderEventType.ValueType  # 8
+    """No order but a sale has changed, by an operator: sale_change says what."""
 
 class OrderEventType(_OrderEventType, metaclass=_OrderEventTypeEnumTypeWrapper):
     """What happened to an order. ce_type is "seckill.order." and the name in lower case without the
@@ -60,6 +65,10 @@ ORDER_EVENT_TYPE_REFUNDED: OrderEventType.ValueType  # 5
 """It was paid back."""
 ORDER_EVENT_TYPE_PAYMENT_TOO_LATE: OrderEventType.ValueType  # 6
 """A payment arrived for an order that could no longer be paid: pay late_payment back."""
+ORDER_EVENT_TYPE_PAYMENT_TO_REFUND: OrderEventType.ValueType  # 7
+"""A payment did not pay its order for another reason: pay payment_to_refund back."""
+ORDER_EVENT_TYPE_SALE_CHANGED: OrderEventType.ValueType  # 8
+"""No order but a sale has changed, by an operator: sale_change says what."""
 Global___OrderEventType: _TypeAlias = OrderEventType  # noqa: Y015
 
 class _OrderEndReason:
@@ -73,13 +82,15 @@ class _OrderEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderE
     ORDER_END_REASON_EXPIRED: _OrderEndReason.ValueType  # 1
     """Cancelled: not paid in time."""
     ORDER_END_REASON_BUYER: _OrderEndReason.ValueType  # 2
-    """Cancelled: given up by its buyer, or by an operator."""
+    """Cancelled: given up by its buyer, or by the shop for them."""
     ORDER_END_REASON_NO_STOCK: _OrderEndReason.ValueType  # 3
     """Rejected: no unit was left."""
     ORDER_END_REASON_DUPLICATE: _OrderEndReason.ValueType  # 4
     """Rejected: the buyer has another order."""
     ORDER_END_REASON_INVALID: _OrderEndReason.ValueType  # 5
     """Rejected: the reservation could not be written."""
+    ORDER_END_REASON_VOIDED: _OrderEndReason.ValueType  # 6
+    """Cancelled: an operator gave its units back (VoidOrders)."""
 
 class OrderEndReason(_OrderEndReason, metaclass=_OrderEndReasonEnumTypeWrapper):
     """Why an order was cancelled or rejected."""
@@ -89,19 +100,21 @@ ORDER_END_REASON_UNSPECIFIED: OrderEndReason.ValueType  # 0
 ORDER_END_REASON_EXPIRED: OrderEndReason.ValueType  # 1
 """Cancelled: not paid in time."""
 ORDER_END_REASON_BUYER: OrderEndReason.ValueType  # 2
-"""Cancelled: given up by its buyer, or by an operator."""
+"""Cancelled: given up by its buyer, or by the shop for them."""
 ORDER_END_REASON_NO_STOCK: OrderEndReason.ValueType  # 3
 """Rejected: no unit was left."""
 ORDER_END_REASON_DUPLICATE: OrderEndReason.ValueType  # 4
 """Rejected: the buyer has another order."""
 ORDER_END_REASON_INVALID: OrderEndReason.ValueType  # 5
 """Rejected: the reservation could not be written."""
+ORDER_END_REASON_VOIDED: OrderEndReason.ValueType  # 6
+"""Cancelled: an operator gave its units back (VoidOrders)."""
 Global___OrderEndReason: _TypeAlias = OrderEndReason  # noqa: Y015
 
 @_typing.final
 class OrderReserved(_message.Message):
-    """Topic seckill.orders.v1: units were reserved and an order must follow. Delivered at least once;
-    order_no is its identity.
+    """The reservation event, on topic seckill.orders.v1: units were reserved and an order must follow.
+    Delivered at least once; order_no is its identity.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -114,6 +127,7 @@ class OrderReserved(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     RESERVE_TIME_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
     order_no: _builtins.str
     """Number of the order to write; 26 characters."""
     sku: _builtins.str
@@ -127,8 +141,12 @@ class OrderReserved(_message.Message):
     epoch: _builtins.int
     """Epoch of the load that sold them."""
     unreadable: _builtins.bool
-    """True where the outbox entry could not be read and this is what the buyer's hold says: it must
+    """True if the outbox entry could not be sent and this is what the buyer's hold says: it must
     become a rejected order, whose units return, unless its number is an order already.
+    """
+    call_id: _builtins.str
+    """Id of the call that reserved it, as log lines have it (request_id): that of the buyer's call, or
+    of the gateway's one call for many. Empty if it is not known.
     """
     @_builtins.property
     def reserve_time(self) -> _timestamp_pb2.Timestamp:
@@ -145,10 +163,11 @@ class OrderReserved(_message.Message):
         epoch: _builtins.int = ...,
         reserve_time: _timestamp_pb2.Timestamp | None = ...,
         unreadable: _builtins.bool = ...,
+        call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reserve_time", b"reserve_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "order_no", b"order_no", "quantity", b"quantity", "request_id", b"request_id", "reserve_time", b"reserve_time", "sku", b"sku", "unreadable", b"unreadable", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "epoch", b"epoch", "order_no", b"order_no", "quantity", b"quantity", "request_id", b"request_id", "reserve_time", b"reserve_time", "sku", b"sku", "unreadable", b"unreadable", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -156,8 +175,8 @@ Global___OrderReserved: _TypeAlias = OrderReserved  # noqa: Y015
 
 @_typing.final
 class OrderEvent(_message.Message):
-    """Topic seckill.order-events.v1: an order has changed. Delivered at least once; ce_id is its
-    identity. Keyed by order_no. Where several replicas relay, an event may overtake an earlier one
+    """Topic seckill.order-events.v1: an order has changed, or a sale. Delivered at least once; ce_id is
+    its identity. Keyed by order_no, or by the sale's sku. With several relaying replicas an event may overtake an earlier one
     of the same order: sequence tells.
     """
 
@@ -169,13 +188,15 @@ class OrderEvent(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
     LATE_PAYMENT_FIELD_NUMBER: _builtins.int
+    PAYMENT_TO_REFUND_FIELD_NUMBER: _builtins.int
+    SALE_CHANGE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Higher for a later event of the same order; gaps mean nothing."""
+    """Higher for a later event of the same order or sale; gaps mean nothing."""
     type: Global___OrderEventType.ValueType
     """What happened."""
     end_reason: Global___OrderEndReason.ValueType
-    """With CANCELLED and REJECTED, and with PAYMENT_TOO_LATE where the order had ended; else
-    unspecified.
+    """With CANCELLED and REJECTED, and with PAYMENT_TOO_LATE if the order had ended; unspecified with
+    the others.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
@@ -183,11 +204,21 @@ class OrderEvent(_message.Message):
 
     @_builtins.property
     def order(self) -> _order_pb2.Order:
-        """The order as this event left it; restore_time is never set."""
+        """The order as this event left it; restore_time is never set. With PAYMENT_TO_REFUND for an order
+        that does not exist it has only order_no. Unset with SALE_CHANGED.
+        """
 
     @_builtins.property
     def late_payment(self) -> Global___LatePayment:
         """With PAYMENT_TOO_LATE; else unset."""
+
+    @_builtins.property
+    def payment_to_refund(self) -> Global___PaymentToRefund:
+        """With PAYMENT_TOO_LATE and PAYMENT_TO_REFUND; else unset."""
+
+    @_builtins.property
+    def sale_change(self) -> _sale_pb2.SaleChange:
+        """With SALE_CHANGED; else unset."""
 
     def __init__(
         self,
@@ -198,10 +229,12 @@ class OrderEvent(_message.Message):
         order: _order_pb2.Order | None = ...,
         end_reason: Global___OrderEndReason.ValueType = ...,
         late_payment: Global___LatePayment | None = ...,
+        payment_to_refund: Global___PaymentToRefund | None = ...,
+        sale_change: _sale_pb2.SaleChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "late_payment", b"late_payment", "order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "late_payment", b"late_payment", "order", b"order", "payment_to_refund", b"payment_to_refund", "sale_change", b"sale_change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_reason", b"end_reason", "event_time", b"event_time", "late_payment", b"late_payment", "order", b"order", "sequence", b"sequence", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_reason", b"end_reason", "event_time", b"event_time", "late_payment", b"late_payment", "order", b"order", "payment_to_refund", b"payment_to_refund", "sale_change", b"sale_change", "sequence", b"sequence", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,3 +267,39 @@ class LatePayment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LatePayment: _TypeAlias = LatePayment  # noqa: Y015
+
+@_typing.final
+class PaymentToRefund(_message.Message):
+    """A payment to be paid back, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Who took it."""
+    payment_id: _builtins.str
+    """The provider's name of it."""
+    reason: _payment_pb2.PaymentReason.ValueType
+    """Why it did not pay its order."""
+    @_builtins.property
+    def amount(self) -> _sale_pb2.Money:
+        """What was paid."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        amount: _sale_pb2.Money | None = ...,
+        reason: _payment_pb2.PaymentReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "payment_id", b"payment_id", "provider", b"provider", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentToRefund: _TypeAlias = PaymentToRefund  # noqa: Y015

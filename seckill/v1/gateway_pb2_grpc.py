@@ -26,21 +26,22 @@ if _version_not_supported:
 
 
 class GatewayServiceStub:
-    """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
-    `authorization: Bearer <JWT>`; the buyer is the token's subject.
+    """Admits or refuses calls, cheapest check first. Every call but ListSales, GetSale and
+    ReceivePaymentCallback needs the metadata `authorization: Bearer <JWT>`; the buyer is the subject
+    of that token.
 
-    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>. A
-    failure that passes has RetryInfo, and the same as metadata (as JSON: header) `retry-after`, in
-    whole seconds, rounded up.
+    As JSON over HTTP each method has the path below, and also POST
+    /seckill.v1.GatewayService/<Method>. A failure worth retrying has RetryInfo, and the same delay
+    as metadata (in JSON: as a header) `retry-after`, in whole seconds, rounded up.
 
-    While the kill switch is on IssuePurchaseToken and Purchase are FAILED_PRECONDITION with
-    KILL_SWITCH, for everybody.
+    While the kill switch is on, IssuePurchaseToken and Purchase fail for every buyer:
+    FAILED_PRECONDITION with reason KILL_SWITCH.
 
-    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
-    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
-    nothing. In the path the refusal is the same answer; in metadata it is a status,
-    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
-    holds units of the sale is never refused so.
+    A purchase may also name its sku outside the body: in the path of its JSON form, or as metadata
+    `seckill-sku`. While the sale sells nothing, the edge or the gateway can refuse such a call
+    without reading its body. In the path the refusal is the usual PurchaseResponse. In metadata it
+    is a status, FAILED_PRECONDITION with reason SOLD_OUT, ENDED, PAUSED or NOT_STARTED. Buyers who
+    hold units of the sale are never refused this way.
     """
 
     def __init__(self, channel):
@@ -89,24 +90,30 @@ class GatewayServiceStub:
                 request_serializer=seckill_dot_v1_dot_gateway__pb2.GatewayServicePayOrderRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_gateway__pb2.GatewayServicePayOrderResponse.FromString,
                 _registered_method=True)
+        self.ReceivePaymentCallback = channel.unary_unary(
+                '/seckill.v1.GatewayService/ReceivePaymentCallback',
+                request_serializer=seckill_dot_v1_dot_gateway__pb2.GatewayServiceReceivePaymentCallbackRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_gateway__pb2.GatewayServiceReceivePaymentCallbackResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
-    """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
-    `authorization: Bearer <JWT>`; the buyer is the token's subject.
+    """Admits or refuses calls, cheapest check first. Every call but ListSales, GetSale and
+    ReceivePaymentCallback needs the metadata `authorization: Bearer <JWT>`; the buyer is the subject
+    of that token.
 
-    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>. A
-    failure that passes has RetryInfo, and the same as metadata (as JSON: header) `retry-after`, in
-    whole seconds, rounded up.
+    As JSON over HTTP each method has the path below, and also POST
+    /seckill.v1.GatewayService/<Method>. A failure worth retrying has RetryInfo, and the same delay
+    as metadata (in JSON: as a header) `retry-after`, in whole seconds, rounded up.
 
-    While the kill switch is on IssuePurchaseToken and Purchase are FAILED_PRECONDITION with
-    KILL_SWITCH, for everybody.
+    While the kill switch is on, IssuePurchaseToken and Purchase fail for every buyer:
+    FAILED_PRECONDITION with reason KILL_SWITCH.
 
-    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
-    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
-    nothing. In the path the refusal is the same answer; in metadata it is a status,
-    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
-    holds units of the sale is never refused so.
+    A purchase may also name its sku outside the body: in the path of its JSON form, or as metadata
+    `seckill-sku`. While the sale sells nothing, the edge or the gateway can refuse such a call
+    without reading its body. In the path the refusal is the usual PurchaseResponse. In metadata it
+    is a status, FAILED_PRECONDITION with reason SOLD_OUT, ENDED, PAUSED or NOT_STARTED. Buyers who
+    hold units of the sale are never refused this way.
     """
 
     def ListSales(self, request, context):
@@ -117,49 +124,62 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSale(self, request, context):
-        """One sale. NOT_FOUND where the sku is unknown.
+        """One sale. NOT_FOUND if the sku is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IssuePurchaseToken(self, request, context):
-        """A token that lets this buyer purchase this sku during the next ten seconds.
+        """A token that lets this buyer purchase this sku during the next ten seconds. Where the sale asks
+        for it, a doubtful caller is first given a challenge (FAILED_PRECONDITION, CHALLENGE_REQUIRED,
+        with the detail Challenge) or refused (PERMISSION_DENIED, RISK_REFUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Purchase(self, request, context):
-        """Buys. The outcome says what became of it; only faults are errors.
+        """Attempts to buy. The outcome is in the response; only faults are errors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOrder(self, request, context):
-        """One of the buyer's own orders.
+        """One of the buyer's own orders. Another buyer's is NOT_FOUND, here and below, as if there were
+        none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchOrder(self, request, context):
-        """One of the buyer's own orders now, then at each change, until it reaches a final state.
+        """One of the buyer's own orders: as it is now, then after each change, until its state is final.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Gives one of the buyer's own unpaid orders up.
+        """Cancels one of the buyer's own unpaid orders.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PayOrder(self, request, context):
-        """Pays one of the buyer's own orders in the sandbox: no money moves.
+        """Pays one of the buyer's own orders in the sandbox: no money moves. FAILED_PRECONDITION
+        (PAYMENT_SANDBOX_OFF) unless SECKILL_GATEWAY_SANDBOX_PAYMENTS is on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReceivePaymentCallback(self, request, context):
+        """Takes what a payment provider sends. The request's headers are the call's metadata, and only
+        the signature in them counts: UNAUTHENTICATED (PAYMENT_SIGNATURE_INVALID) without it. A status
+        OK means that the provider need not send it again, also if the payment is to be refunded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,6 +228,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     request_deserializer=seckill_dot_v1_dot_gateway__pb2.GatewayServicePayOrderRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_gateway__pb2.GatewayServicePayOrderResponse.SerializeToString,
             ),
+            'ReceivePaymentCallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReceivePaymentCallback,
+                    request_deserializer=seckill_dot_v1_dot_gateway__pb2.GatewayServiceReceivePaymentCallbackRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_gateway__pb2.GatewayServiceReceivePaymentCallbackResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'seckill.v1.GatewayService', rpc_method_handlers)
@@ -217,21 +242,22 @@ def add_GatewayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GatewayService:
-    """Admits or refuses, cheapest check first. Every call but ListSales and GetSale needs metadata
-    `authorization: Bearer <JWT>`; the buyer is the token's subject.
+    """Admits or refuses calls, cheapest check first. Every call but ListSales, GetSale and
+    ReceivePaymentCallback needs the metadata `authorization: Bearer <JWT>`; the buyer is the subject
+    of that token.
 
-    As JSON over HTTP each method has the path below, and POST /seckill.v1.GatewayService/<Method>. A
-    failure that passes has RetryInfo, and the same as metadata (as JSON: header) `retry-after`, in
-    whole seconds, rounded up.
+    As JSON over HTTP each method has the path below, and also POST
+    /seckill.v1.GatewayService/<Method>. A failure worth retrying has RetryInfo, and the same delay
+    as metadata (in JSON: as a header) `retry-after`, in whole seconds, rounded up.
 
-    While the kill switch is on IssuePurchaseToken and Purchase are FAILED_PRECONDITION with
-    KILL_SWITCH, for everybody.
+    While the kill switch is on, IssuePurchaseToken and Purchase fail for every buyer:
+    FAILED_PRECONDITION with reason KILL_SWITCH.
 
-    A purchase may name its sku outside the body too: in the path of its JSON form, or as metadata
-    `seckill-sku`. Such a call can be refused before anybody reads its body, as long as the sale sells
-    nothing. In the path the refusal is the same answer; in metadata it is a status,
-    FAILED_PRECONDITION with ErrorInfo SOLD_OUT, ENDED, PAUSED or NOT_STARTED, whoever refuses. Who
-    holds units of the sale is never refused so.
+    A purchase may also name its sku outside the body: in the path of its JSON form, or as metadata
+    `seckill-sku`. While the sale sells nothing, the edge or the gateway can refuse such a call
+    without reading its body. In the path the refusal is the usual PurchaseResponse. In metadata it
+    is a status, FAILED_PRECONDITION with reason SOLD_OUT, ENDED, PAUSED or NOT_STARTED. Buyers who
+    hold units of the sale are never refused this way.
     """
 
     @staticmethod
@@ -440,6 +466,33 @@ class GatewayService:
             '/seckill.v1.GatewayService/PayOrder',
             seckill_dot_v1_dot_gateway__pb2.GatewayServicePayOrderRequest.SerializeToString,
             seckill_dot_v1_dot_gateway__pb2.GatewayServicePayOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceivePaymentCallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.GatewayService/ReceivePaymentCallback',
+            seckill_dot_v1_dot_gateway__pb2.GatewayServiceReceivePaymentCallbackRequest.SerializeToString,
+            seckill_dot_v1_dot_gateway__pb2.GatewayServiceReceivePaymentCallbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

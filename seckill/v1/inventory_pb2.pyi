@@ -36,7 +36,7 @@ class _PurchaseOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purch
     PURCHASE_OUTCOME_ALREADY_PURCHASED: _PurchaseOutcome.ValueType  # 3
     """This buyer has a live order for this sku already; order_no names it."""
     PURCHASE_OUTCOME_NOT_STARTED: _PurchaseOutcome.ValueType  # 4
-    """The sale's window has not begun."""
+    """The sale's window has not started."""
     PURCHASE_OUTCOME_ENDED: _PurchaseOutcome.ValueType  # 5
     """The sale's window is over, or the sale was closed."""
     PURCHASE_OUTCOME_PAUSED: _PurchaseOutcome.ValueType  # 6
@@ -45,9 +45,17 @@ class _PurchaseOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purch
     """More than the sale's purchase limit was asked for, or this buyer's order was cancelled and
     the sale does not allow buying again.
     """
+    PURCHASE_OUTCOME_OTHER_QUANTITY: _PurchaseOutcome.ValueType  # 8
+    """The buyer's request_id was reserved with another quantity; nothing changed. Of BatchReserve
+    only: Purchase and Reserve answer INVALID_ARGUMENT, naming quantity.
+    """
+    PURCHASE_OUTCOME_OTHER_SKU: _PurchaseOutcome.ValueType  # 9
+    """The buyer's request_id was reserved for another sku; nothing changed. Of BatchReserve only:
+    Purchase and Reserve answer INVALID_ARGUMENT, naming sku.
+    """
 
 class PurchaseOutcome(_PurchaseOutcome, metaclass=_PurchaseOutcomeEnumTypeWrapper):
-    """What became of an attempt to buy. Each value is an answer, not an error."""
+    """The outcome of an attempt to buy. Each value is an answer, not an error."""
 
 PURCHASE_OUTCOME_UNSPECIFIED: PurchaseOutcome.ValueType  # 0
 """Never sent."""
@@ -58,7 +66,7 @@ PURCHASE_OUTCOME_SOLD_OUT: PurchaseOutcome.ValueType  # 2
 PURCHASE_OUTCOME_ALREADY_PURCHASED: PurchaseOutcome.ValueType  # 3
 """This buyer has a live order for this sku already; order_no names it."""
 PURCHASE_OUTCOME_NOT_STARTED: PurchaseOutcome.ValueType  # 4
-"""The sale's window has not begun."""
+"""The sale's window has not started."""
 PURCHASE_OUTCOME_ENDED: PurchaseOutcome.ValueType  # 5
 """The sale's window is over, or the sale was closed."""
 PURCHASE_OUTCOME_PAUSED: PurchaseOutcome.ValueType  # 6
@@ -66,6 +74,14 @@ PURCHASE_OUTCOME_PAUSED: PurchaseOutcome.ValueType  # 6
 PURCHASE_OUTCOME_LIMIT_EXCEEDED: PurchaseOutcome.ValueType  # 7
 """More than the sale's purchase limit was asked for, or this buyer's order was cancelled and
 the sale does not allow buying again.
+"""
+PURCHASE_OUTCOME_OTHER_QUANTITY: PurchaseOutcome.ValueType  # 8
+"""The buyer's request_id was reserved with another quantity; nothing changed. Of BatchReserve
+only: Purchase and Reserve answer INVALID_ARGUMENT, naming quantity.
+"""
+PURCHASE_OUTCOME_OTHER_SKU: PurchaseOutcome.ValueType  # 9
+"""The buyer's request_id was reserved for another sku; nothing changed. Of BatchReserve only:
+Purchase and Reserve answer INVALID_ARGUMENT, naming sku.
 """
 Global___PurchaseOutcome: _TypeAlias = PurchaseOutcome  # noqa: Y015
 
@@ -119,7 +135,7 @@ Global___CreateSaleResponse: _TypeAlias = CreateSaleResponse  # noqa: Y015
 
 @_typing.final
 class UpdateSaleRequest(_message.Message):
-    """What to change of a sale."""
+    """A sale to change, and the changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -127,17 +143,29 @@ class UpdateSaleRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    UNIT_PRICE_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """Sku of the sale; must exist."""
     state: _sale_pb2.SaleState.ValueType
     """New state; unspecified leaves it. A closed sale stays closed."""
+    title: _builtins.str
+    """New title, at most 200 characters; unset leaves it. Only before the sale starts for the first
+    time, else INVALID_ARGUMENT.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """New begin; unset leaves it."""
+        """New start; unset leaves it."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """New end; unset leaves it. Must be after the begin."""
+        """New end; unset leaves it. Must be after the start."""
+
+    @_builtins.property
+    def unit_price(self) -> _sale_pb2.Money:
+        """New price of one unit; unset leaves it. Only before the sale starts for the first time, else
+        INVALID_ARGUMENT: orders keep the price that buyers saw.
+        """
 
     def __init__(
         self,
@@ -146,12 +174,16 @@ class UpdateSaleRequest(_message.Message):
         state: _sale_pb2.SaleState.ValueType = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        title: _builtins.str | None = ...,
+        unit_price: _sale_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_title", b"_title", "end_time", b"end_time", "start_time", b"start_time", "title", b"title", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "sku", b"sku", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_title", b"_title", "end_time", b"end_time", "sku", b"sku", "start_time", b"start_time", "state", b"state", "title", b"title", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
 
 Global___UpdateSaleRequest: _TypeAlias = UpdateSaleRequest  # noqa: Y015
 
@@ -180,8 +212,116 @@ class UpdateSaleResponse(_message.Message):
 Global___UpdateSaleResponse: _TypeAlias = UpdateSaleResponse  # noqa: Y015
 
 @_typing.final
+class AddStockRequest(_message.Message):
+    """Units to add."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    ADDITION_ID_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; must exist."""
+    addition_id: _builtins.str
+    """Names the addition among those of the sale; 1 to 64 printable ASCII characters without spaces."""
+    units: _builtins.int
+    """Units, at least 1; with them the sale has at most 10,000,000 in all."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        addition_id: _builtins.str = ...,
+        units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addition_id", b"addition_id", "sku", b"sku", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddStockRequest: _TypeAlias = AddStockRequest  # noqa: Y015
+
+@_typing.final
+class AddStockResponse(_message.Message):
+    """The sale as it stands after the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    added: _builtins.bool
+    """False if the addition was on record before."""
+    @_builtins.property
+    def sale(self) -> _sale_pb2.Sale:
+        """With the units on sale."""
+
+    def __init__(
+        self,
+        *,
+        sale: _sale_pb2.Sale | None = ...,
+        added: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddStockResponse: _TypeAlias = AddStockResponse  # noqa: Y015
+
+@_typing.final
+class SyncSaleRequest(_message.Message):
+    """Names the sale to bring up to date."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; must be loaded."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncSaleRequest: _TypeAlias = SyncSaleRequest  # noqa: Y015
+
+@_typing.final
+class SyncSaleResponse(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """True if Redis lacked something that was on record."""
+    @_builtins.property
+    def sale(self) -> _sale_pb2.Sale:
+        """The sale as it stands after the call."""
+
+    def __init__(
+        self,
+        *,
+        sale: _sale_pb2.Sale | None = ...,
+        changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "sale", b"sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncSaleResponse: _TypeAlias = SyncSaleResponse  # noqa: Y015
+
+@_typing.final
 class GetSaleRequest(_message.Message):
-    """Which sale."""
+    """Names a sale."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -227,7 +367,7 @@ Global___GetSaleResponse: _TypeAlias = GetSaleResponse  # noqa: Y015
 
 @_typing.final
 class ListSalesRequest(_message.Message):
-    """Which page of the sales."""
+    """Names a page of the sales."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -236,7 +376,7 @@ class ListSalesRequest(_message.Message):
     page_size: _builtins.int
     """Sales in a page, at most 1,000; 0 means 100."""
     page_token: _builtins.str
-    """next_page_token of the previous page; empty begins."""
+    """next_page_token of the previous page; empty for the first one."""
     def __init__(
         self,
         *,
@@ -289,10 +429,10 @@ class ReserveItem(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Who buys; 1 to 128 printable ASCII characters without spaces."""
+    """The buyer; 1 to 128 printable ASCII characters without spaces."""
     request_id: _builtins.str
-    """Names the attempt (AIP-155); 1 to 64 printable ASCII characters without spaces. The same id
-    of the same buyer gets the same answer.
+    """Names the attempt (AIP-155); 1 to 64 printable ASCII characters without spaces, case matters.
+    As PurchaseRequest.request_id.
     """
     quantity: _builtins.int
     """Units, 1 to the sale's purchase limit."""
@@ -320,7 +460,7 @@ class ReserveResult(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     ORDER_NO_FIELD_NUMBER: _builtins.int
     outcome: Global___PurchaseOutcome.ValueType
-    """What became of it."""
+    """Its outcome."""
     order_no: _builtins.str
     """The order's number, with RESERVED and ALREADY_PURCHASED; else empty."""
     def __init__(
@@ -374,7 +514,7 @@ class ReserveResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def result(self) -> Global___ReserveResult:
-        """What became of it."""
+        """Its outcome and order number."""
 
     def __init__(
         self,
@@ -424,6 +564,9 @@ class BatchReserveResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    REMAINING_UNITS_FIELD_NUMBER: _builtins.int
+    remaining_units: _builtins.int
+    """Units of the sale that were not held after the batch; unset if Redis was not asked."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReserveResult]:
         """As many as there were items."""
@@ -432,12 +575,15 @@ class BatchReserveResponse(_message.Message):
         self,
         *,
         results: _abc.Iterable[Global___ReserveResult] | None = ...,
+        remaining_units: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_remaining_units", b"_remaining_units", "remaining_units", b"remaining_units"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_remaining_units", b"_remaining_units", "remaining_units", b"remaining_units", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__remaining_units: _TypeAlias = _typing.Literal["remaining_units"]  # noqa: Y015
+    _WhichOneofArgType__remaining_units: _TypeAlias = _typing.Literal["_remaining_units", b"_remaining_units"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining_units) -> _WhichOneofReturnType__remaining_units | None: ...
 
 Global___BatchReserveResponse: _TypeAlias = BatchReserveResponse  # noqa: Y015
 
@@ -449,19 +595,25 @@ class ReleaseItem(_message.Message):
 
     ORDER_NO_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
     order_no: _builtins.str
     """The order's number, 26 characters."""
     user_id: _builtins.str
     """Its buyer."""
+    rejected: _builtins.bool
+    """True if the mesh rejected the order for want of a unit or of a readable event: the hold does
+    not count against the buyer, who may try again whatever the sale says of buying again.
+    """
     def __init__(
         self,
         *,
         order_no: _builtins.str = ...,
         user_id: _builtins.str = ...,
+        rejected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_no", b"order_no", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_no", b"order_no", "rejected", b"rejected", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -497,14 +649,14 @@ Global___ReleaseRequest: _TypeAlias = ReleaseRequest  # noqa: Y015
 
 @_typing.final
 class ReleaseResponse(_message.Message):
-    """What came back."""
+    """The units that came back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RELEASED_UNITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def released_units(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Units returned for each item, in order: 0 where the buyer's hold does not name that order
+        """Units returned for each item, in order: 0 if the buyer's hold does not name that order
         (released before).
         """
 
@@ -522,8 +674,62 @@ class ReleaseResponse(_message.Message):
 Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015
 
 @_typing.final
+class ListLostSalesRequest(_message.Message):
+    """Asks for sales that Redis has lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Sales on record to look at; 0 for 100, at most 1,000."""
+    page_token: _builtins.str
+    """From the answer before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLostSalesRequest: _TypeAlias = ListLostSalesRequest  # noqa: Y015
+
+@_typing.final
+class ListLostSalesResponse(_message.Message):
+    """Sales that Redis has lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKUS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty if there is none."""
+    @_builtins.property
+    def skus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their skus, in order; maybe none although there are further pages."""
+
+    def __init__(
+        self,
+        *,
+        skus: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "skus", b"skus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLostSalesResponse: _TypeAlias = ListLostSalesResponse  # noqa: Y015
+
+@_typing.final
 class RebuildSaleRequest(_message.Message):
-    """Which sale to load anew."""
+    """Names the sale to rebuild."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -569,31 +775,31 @@ Global___RebuildSaleResponse: _TypeAlias = RebuildSaleResponse  # noqa: Y015
 
 @_typing.final
 class KillSwitch(_message.Message):
-    """Whether anything is sold at all."""
+    """The switch that stops all sales."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ON_FIELD_NUMBER: _builtins.int
-    THROWN_TIME_FIELD_NUMBER: _builtins.int
+    ENABLE_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     on: _builtins.bool
     """True refuses all purchases and purchase tokens."""
     reason: _builtins.str
-    """Why, in the words of whoever threw it; empty while it is off."""
+    """Why, in the words of the operator who turned it on; empty while it is off."""
     @_builtins.property
-    def thrown_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was thrown; unset while it is off."""
+    def enable_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was turned on; unset while it is off."""
 
     def __init__(
         self,
         *,
         on: _builtins.bool = ...,
-        thrown_time: _timestamp_pb2.Timestamp | None = ...,
+        enable_time: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["thrown_time", b"thrown_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enable_time", b"enable_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "reason", b"reason", "thrown_time", b"thrown_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enable_time", b"enable_time", "on", b"on", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -601,16 +807,16 @@ Global___KillSwitch: _TypeAlias = KillSwitch  # noqa: Y015
 
 @_typing.final
 class SetKillSwitchRequest(_message.Message):
-    """How the kill switch shall stand."""
+    """The kill switch to set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ON_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     on: _builtins.bool
-    """True throws it, false lifts it."""
+    """True turns it on, false turns it off."""
     reason: _builtins.str
-    """Why, for other operators; at most 200 characters. Of one that is on already it stays."""
+    """Why, for other operators; at most 200 characters. A switch that is on keeps its first reason."""
     def __init__(
         self,
         *,
@@ -692,7 +898,7 @@ Global___GetKillSwitchResponse: _TypeAlias = GetKillSwitchResponse  # noqa: Y015
 
 @_typing.final
 class WatchSalesRequest(_message.Message):
-    """What to watch: everything."""
+    """Watches everything."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -709,7 +915,7 @@ Global___WatchSalesRequest: _TypeAlias = WatchSalesRequest  # noqa: Y015
 
 @_typing.final
 class WatchSalesResponse(_message.Message):
-    """Some sales as they stand now."""
+    """Some sales as they are now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -725,15 +931,15 @@ class WatchSalesResponse(_message.Message):
 
     @_builtins.property
     def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___SaleHolders]:
-        """For sales that sell nothing at this moment: who holds units of them, or did. Whoever is not
-        named would be refused. Sent with or after the sale it belongs to; none for a sale that sells,
-        and none where there are too many holders to send.
+        """For sales that sell nothing at this moment: the users who hold units of them, or did. Other
+        users would be refused. Sent with or after the sale it belongs to; none for a sale that sells,
+        and none if there are too many holders to send.
         """
 
     @_builtins.property
     def kill_switch(self) -> Global___KillSwitch:
-        """How the kill switch stands: in the first message of a stream, and whenever it has been set. Where
-        it is unset the switch stands as told before.
+        """The kill switch, in the first message of a stream and whenever it has been set. Unset if the
+        switch is as told before.
         """
 
     def __init__(
@@ -764,7 +970,7 @@ class SaleHolders(_message.Message):
     """Sku of the sale."""
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Everybody with a hold, live or released; may be empty."""
+        """The users with a hold, live or released; may be empty."""
 
     def __init__(
         self,
@@ -782,7 +988,7 @@ Global___SaleHolders: _TypeAlias = SaleHolders  # noqa: Y015
 
 @_typing.final
 class ListHoldsRequest(_message.Message):
-    """Whose holds to tell."""
+    """Names the sale whose holds to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -843,6 +1049,7 @@ class Hold(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
     order_no: _builtins.str
     """The order's number, 26 characters."""
     user_id: _builtins.str
@@ -852,7 +1059,11 @@ class Hold(_message.Message):
     quantity: _builtins.int
     """Units, at least 1."""
     released: _builtins.bool
-    """True where the units were given back; the hold stays to answer its attempt again."""
+    """True if the units were given back; the hold stays to answer its attempt again."""
+    rejected: _builtins.bool
+    """True if they were given back because the mesh rejected the order: the hold does not count
+    against the buyer.
+    """
     def __init__(
         self,
         *,
@@ -861,10 +1072,11 @@ class Hold(_message.Message):
         request_id: _builtins.str = ...,
         quantity: _builtins.int = ...,
         released: _builtins.bool = ...,
+        rejected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_no", b"order_no", "quantity", b"quantity", "released", b"released", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_no", b"order_no", "quantity", b"quantity", "rejected", b"rejected", "released", b"released", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -884,9 +1096,11 @@ class HoldsSummary(_message.Message):
     OUTBOX_ENTRIES_FIELD_NUMBER: _builtins.int
     OUTBOX_OLDEST_TIME_FIELD_NUMBER: _builtins.int
     consistent: _builtins.bool
-    """True where nothing changed while the holds were read; false: ask again."""
+    """True if nothing changed while the holds were read. If false, each hold was there when it was
+    read, a hold that stood all the while is listed, and what follows is of a later moment.
+    """
     remaining_units: _builtins.int
-    """Units nobody holds, as the counter has it; negative where more is held than there is."""
+    """Units that are not held, as the counter has it; negative if more is held than there is."""
     total_units: _builtins.int
     """Units for sale."""
     epoch: _builtins.int
@@ -894,10 +1108,10 @@ class HoldsSummary(_message.Message):
     repairs: _builtins.int
     """Repairs made since then."""
     outbox_entries: _builtins.int
-    """Reservations that Kafka does not have yet."""
+    """Outbox entries: reservations that Kafka does not have yet."""
     @_builtins.property
     def outbox_oldest_time(self) -> _timestamp_pb2.Timestamp:
-        """When the oldest of them was made, by the clock of Redis; unset where there is none."""
+        """When the oldest of them was made, by the clock of Redis; unset if there is none."""
 
     def __init__(
         self,
@@ -920,7 +1134,7 @@ Global___HoldsSummary: _TypeAlias = HoldsSummary  # noqa: Y015
 
 @_typing.final
 class RepairHoldsRequest(_message.Message):
-    """What to bring into line; at most 1,024 holds in all."""
+    """What to repair; at most 1,024 holds in all."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -939,12 +1153,14 @@ class RepairHoldsRequest(_message.Message):
     repairs: _builtins.int
     """Repairs of the ListHolds that this is based on."""
     surplus_units: _builtins.int
-    """remaining_units plus the units of all live holds, less total_units, of that ListHolds."""
+    """remaining_units plus the units of all live holds, less total_units, of that ListHolds, at most
+    10^12 either way; 0 if it was not consistent, and then without missing and ended.
+    """
     restock: _builtins.bool
-    """True lets the counter go up too; false only down."""
+    """True lets the counter go up by more than what is released."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
-        """Holds to write, where the buyer has no live one."""
+        """Holds to write, if the buyer has no live one."""
 
     @_builtins.property
     def unsent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
@@ -952,7 +1168,7 @@ class RepairHoldsRequest(_message.Message):
 
     @_builtins.property
     def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
-        """Live holds to release, as long as they stand; needs restock."""
+        """Live holds to release, as long as they stand; the counter goes up by their units at most."""
 
     def __init__(
         self,
@@ -976,14 +1192,14 @@ Global___RepairHoldsRequest: _TypeAlias = RepairHoldsRequest  # noqa: Y015
 
 @_typing.final
 class RepairHoldsResponse(_message.Message):
-    """What was brought into line."""
+    """What was repaired."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_NOS_FIELD_NUMBER: _builtins.int
     STOCK_CHANGE_UNITS_FIELD_NUMBER: _builtins.int
     stock_change_units: _builtins.int
-    """What was added to the counter; negative where it went down."""
+    """Units added to the counter; negative if it went down."""
     @_builtins.property
     def order_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Orders whose holds were written, sent or released."""

@@ -45,6 +45,16 @@ class InventoryServiceStub:
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.UpdateSaleRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_inventory__pb2.UpdateSaleResponse.FromString,
                 _registered_method=True)
+        self.AddStock = channel.unary_unary(
+                '/seckill.v1.InventoryService/AddStock',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.AddStockRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.AddStockResponse.FromString,
+                _registered_method=True)
+        self.SyncSale = channel.unary_unary(
+                '/seckill.v1.InventoryService/SyncSale',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.SyncSaleRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.SyncSaleResponse.FromString,
+                _registered_method=True)
         self.GetSale = channel.unary_unary(
                 '/seckill.v1.InventoryService/GetSale',
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.GetSaleRequest.SerializeToString,
@@ -74,6 +84,11 @@ class InventoryServiceStub:
                 '/seckill.v1.InventoryService/RebuildSale',
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleResponse.FromString,
+                _registered_method=True)
+        self.ListLostSales = channel.unary_unary(
+                '/seckill.v1.InventoryService/ListLostSales',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.ListLostSalesRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.ListLostSalesResponse.FromString,
                 _registered_method=True)
         self.ListHolds = channel.unary_stream(
                 '/seckill.v1.InventoryService/ListHolds',
@@ -115,22 +130,44 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSale(self, request, context):
-        """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
-        fails with UNAVAILABLE the change may be in force without being on record: repeat it.
+        """Pauses, reopens, reschedules or closes a sale, or changes its title or price. Only the fields
+        that are set change. If it fails with UNAVAILABLE the change may be in force without being on
+        record, or, of title and price, on record without being in force: repeat it, or leave it to the
+        reconciler. The operator's name is taken from metadata `authorization: Bearer <JWT>`; title and
+        price need the role `operator` there (as AddStock), so that stopping a sale never waits for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddStock(self, request, context):
+        """Adds units to a sale, for operators: metadata `authorization: Bearer <JWT>` whose claim `roles`
+        lists `operator` (in the development profile none while SECKILL_ORDER_OPERATOR_JWKS is not set).
+        An addition is a fact, named by addition_id: repeating it changes nothing, with other units it
+        is INVALID_ARGUMENT. FAILED_PRECONDITION (SALE_STATE) if the sale is closed or over. UNAVAILABLE
+        if the units may be on record and not on sale yet: repeat it, or leave it to the reconciler.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SyncSale(self, request, context):
+        """Brings a loaded sale up to what operators have on record, and the record up to what is in force.
+        For the reconciler. Repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSale(self, request, context):
-        """One sale with its remaining units. NOT_FOUND where the sku is unknown.
+        """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSales(self, request, context):
-        """All sales, ordered by sku, in pages.
+        """Lists all sales, ordered by sku, in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,52 +196,60 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RebuildSale(self, request, context):
-        """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
-        sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
-        the database; repeat it.
+        """Loads a sale that Redis has lost from the database, under the next epoch. A loaded sale is left
+        alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to the database;
+        repeat it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLostSales(self, request, context):
+        """Lists sales that Redis has lost: they are on record, neither closed nor over, and not loaded.
+        RebuildSale loads them. UNAVAILABLE if OrderService does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListHolds(self, request, context):
-        """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
-        the reconciler.
+        """Lists all holds of a sale in parts, then a summary that says whether they belong to one moment.
+        For the reconciler.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepairHolds(self, request, context):
-        """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
-        UNAVAILABLE where another repair came after the ListHolds that it is based on.
+        """Makes holds, outbox and stock of a sale agree with the database, in one atomic step. For the
+        reconciler. UNAVAILABLE if another repair came after the ListHolds that it is based on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetKillSwitch(self, request, context):
-        """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
-        purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
-        stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
-        in force, but not as safely stored as reservations are: repeat it.
+        """Turns the kill switch on or off. While it is on no sale sells anything: purchases and purchase
+        tokens are refused, within about a second everywhere. Orders go on. It stays as it is until it
+        is set again. Repeating it changes nothing. UNAVAILABLE if it may be in force, but not stored
+        as safely as reservations are: repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetKillSwitch(self, request, context):
-        """The kill switch as it stands.
+        """Returns the kill switch as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSales(self, request, context):
-        """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
-        changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
-        there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
-        read there is none.
+        """Streams all sales and the kill switch at once, then each sale whenever its state, window or
+        sold-out flag changes, and the switch whenever it is set. At least once a second, unless
+        configured otherwise, there is a message, if need be an empty one: all that was told still
+        holds. While Redis cannot be read there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,6 +267,16 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.UpdateSale,
                     request_deserializer=seckill_dot_v1_dot_inventory__pb2.UpdateSaleRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_inventory__pb2.UpdateSaleResponse.SerializeToString,
+            ),
+            'AddStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddStock,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.AddStockRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.AddStockResponse.SerializeToString,
+            ),
+            'SyncSale': grpc.unary_unary_rpc_method_handler(
+                    servicer.SyncSale,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.SyncSaleRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.SyncSaleResponse.SerializeToString,
             ),
             'GetSale': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSale,
@@ -252,6 +307,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.RebuildSale,
                     request_deserializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_inventory__pb2.RebuildSaleResponse.SerializeToString,
+            ),
+            'ListLostSales': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLostSales,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.ListLostSalesRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.ListLostSalesResponse.SerializeToString,
             ),
             'ListHolds': grpc.unary_stream_rpc_method_handler(
                     servicer.ListHolds,
@@ -334,6 +394,60 @@ class InventoryService:
             '/seckill.v1.InventoryService/UpdateSale',
             seckill_dot_v1_dot_inventory__pb2.UpdateSaleRequest.SerializeToString,
             seckill_dot_v1_dot_inventory__pb2.UpdateSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/AddStock',
+            seckill_dot_v1_dot_inventory__pb2.AddStockRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.AddStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SyncSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/SyncSale',
+            seckill_dot_v1_dot_inventory__pb2.SyncSaleRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.SyncSaleResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -496,6 +610,33 @@ class InventoryService:
             '/seckill.v1.InventoryService/RebuildSale',
             seckill_dot_v1_dot_inventory__pb2.RebuildSaleRequest.SerializeToString,
             seckill_dot_v1_dot_inventory__pb2.RebuildSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLostSales(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/ListLostSales',
+            seckill_dot_v1_dot_inventory__pb2.ListLostSalesRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.ListLostSalesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,13 +38,27 @@ class InventoryServiceStub:
     same terms answers the same sale; other terms are ALREADY_EXISTS.
     """
     UpdateSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateSaleRequest, _inventory_pb2.UpdateSaleResponse]
-    """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
-    fails with UNAVAILABLE the change may be in force without being on record: repeat it.
+    """Pauses, reopens, reschedules or closes a sale, or changes its title or price. Only the fields
+    that are set change. If it fails with UNAVAILABLE the change may be in force without being on
+    record, or, of title and price, on record without being in force: repeat it, or leave it to the
+    reconciler. The operator's name is taken from metadata `authorization: Bearer <JWT>`; title and
+    price need the role `operator` there (as AddStock), so that stopping a sale never waits for it.
+    """
+    AddStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.AddStockRequest, _inventory_pb2.AddStockResponse]
+    """Adds units to a sale, for operators: metadata `authorization: Bearer <JWT>` whose claim `roles`
+    lists `operator` (in the development profile none while SECKILL_ORDER_OPERATOR_JWKS is not set).
+    An addition is a fact, named by addition_id: repeating it changes nothing, with other units it
+    is INVALID_ARGUMENT. FAILED_PRECONDITION (SALE_STATE) if the sale is closed or over. UNAVAILABLE
+    if the units may be on record and not on sale yet: repeat it, or leave it to the reconciler.
+    """
+    SyncSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.SyncSaleRequest, _inventory_pb2.SyncSaleResponse]
+    """Brings a loaded sale up to what operators have on record, and the record up to what is in force.
+    For the reconciler. Repeating it changes nothing.
     """
     GetSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]
-    """One sale with its remaining units. NOT_FOUND where the sku is unknown."""
+    """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
     ListSales: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]
-    """All sales, ordered by sku, in pages."""
+    """Lists all sales, ordered by sku, in pages."""
     Reserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]
     """Reserves for one buyer: a batch of one."""
     BatchReserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BatchReserveRequest, _inventory_pb2.BatchReserveResponse]
@@ -54,31 +68,35 @@ class InventoryServiceStub:
     Release: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]
     """Gives the units of cancelled or rejected orders back. Repeating it changes nothing."""
     RebuildSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.RebuildSaleRequest, _inventory_pb2.RebuildSaleResponse]
-    """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
-    sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
-    the database; repeat it.
+    """Loads a sale that Redis has lost from the database, under the next epoch. A loaded sale is left
+    alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to the database;
+    repeat it.
+    """
+    ListLostSales: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListLostSalesRequest, _inventory_pb2.ListLostSalesResponse]
+    """Lists sales that Redis has lost: they are on record, neither closed nor over, and not loaded.
+    RebuildSale loads them. UNAVAILABLE if OrderService does not answer.
     """
     ListHolds: _grpc.UnaryStreamMultiCallable[_inventory_pb2.ListHoldsRequest, _inventory_pb2.ListHoldsResponse]
-    """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
-    the reconciler.
+    """Lists all holds of a sale in parts, then a summary that says whether they belong to one moment.
+    For the reconciler.
     """
     RepairHolds: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.RepairHoldsRequest, _inventory_pb2.RepairHoldsResponse]
-    """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
-    UNAVAILABLE where another repair came after the ListHolds that it is based on.
+    """Makes holds, outbox and stock of a sale agree with the database, in one atomic step. For the
+    reconciler. UNAVAILABLE if another repair came after the ListHolds that it is based on.
     """
     SetKillSwitch: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.SetKillSwitchRequest, _inventory_pb2.SetKillSwitchResponse]
-    """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
-    purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
-    stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
-    in force, but not as safely stored as reservations are: repeat it.
+    """Turns the kill switch on or off. While it is on no sale sells anything: purchases and purchase
+    tokens are refused, within about a second everywhere. Orders go on. It stays as it is until it
+    is set again. Repeating it changes nothing. UNAVAILABLE if it may be in force, but not stored
+    as safely as reservations are: repeat it.
     """
     GetKillSwitch: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetKillSwitchRequest, _inventory_pb2.GetKillSwitchResponse]
-    """The kill switch as it stands."""
+    """Returns the kill switch as it is."""
     WatchSales: _grpc.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]
-    """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
-    changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
-    there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
-    read there is none.
+    """Streams all sales and the kill switch at once, then each sale whenever its state, window or
+    sold-out flag changes, and the switch whenever it is set. At least once a second, unless
+    configured otherwise, there is a message, if need be an empty one: all that was told still
+    holds. While Redis cannot be read there is none.
     """
 
 @_typing.type_check_only
@@ -91,13 +109,27 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     same terms answers the same sale; other terms are ALREADY_EXISTS.
     """
     UpdateSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateSaleRequest, _inventory_pb2.UpdateSaleResponse]  # type: ignore[assignment]
-    """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
-    fails with UNAVAILABLE the change may be in force without being on record: repeat it.
+    """Pauses, reopens, reschedules or closes a sale, or changes its title or price. Only the fields
+    that are set change. If it fails with UNAVAILABLE the change may be in force without being on
+    record, or, of title and price, on record without being in force: repeat it, or leave it to the
+    reconciler. The operator's name is taken from metadata `authorization: Bearer <JWT>`; title and
+    price need the role `operator` there (as AddStock), so that stopping a sale never waits for it.
+    """
+    AddStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.AddStockRequest, _inventory_pb2.AddStockResponse]  # type: ignore[assignment]
+    """Adds units to a sale, for operators: metadata `authorization: Bearer <JWT>` whose claim `roles`
+    lists `operator` (in the development profile none while SECKILL_ORDER_OPERATOR_JWKS is not set).
+    An addition is a fact, named by addition_id: repeating it changes nothing, with other units it
+    is INVALID_ARGUMENT. FAILED_PRECONDITION (SALE_STATE) if the sale is closed or over. UNAVAILABLE
+    if the units may be on record and not on sale yet: repeat it, or leave it to the reconciler.
+    """
+    SyncSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.SyncSaleRequest, _inventory_pb2.SyncSaleResponse]  # type: ignore[assignment]
+    """Brings a loaded sale up to what operators have on record, and the record up to what is in force.
+    For the reconciler. Repeating it changes nothing.
     """
     GetSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]  # type: ignore[assignment]
-    """One sale with its remaining units. NOT_FOUND where the sku is unknown."""
+    """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
     ListSales: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]  # type: ignore[assignment]
-    """All sales, ordered by sku, in pages."""
+    """Lists all sales, ordered by sku, in pages."""
     Reserve: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]  # type: ignore[assignment]
     """Reserves for one buyer: a batch of one."""
     BatchReserve: _aio.UnaryUnaryMultiCallable[_inventory_pb2.BatchReserveRequest, _inventory_pb2.BatchReserveResponse]  # type: ignore[assignment]
@@ -107,31 +139,35 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Release: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseRequest, _inventory_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives the units of cancelled or rejected orders back. Repeating it changes nothing."""
     RebuildSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.RebuildSaleRequest, _inventory_pb2.RebuildSaleResponse]  # type: ignore[assignment]
-    """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
-    sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
-    the database; repeat it.
+    """Loads a sale that Redis has lost from the database, under the next epoch. A loaded sale is left
+    alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to the database;
+    repeat it.
+    """
+    ListLostSales: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListLostSalesRequest, _inventory_pb2.ListLostSalesResponse]  # type: ignore[assignment]
+    """Lists sales that Redis has lost: they are on record, neither closed nor over, and not loaded.
+    RebuildSale loads them. UNAVAILABLE if OrderService does not answer.
     """
     ListHolds: _aio.UnaryStreamMultiCallable[_inventory_pb2.ListHoldsRequest, _inventory_pb2.ListHoldsResponse]  # type: ignore[assignment]
-    """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
-    the reconciler.
+    """Lists all holds of a sale in parts, then a summary that says whether they belong to one moment.
+    For the reconciler.
     """
     RepairHolds: _aio.UnaryUnaryMultiCallable[_inventory_pb2.RepairHoldsRequest, _inventory_pb2.RepairHoldsResponse]  # type: ignore[assignment]
-    """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
-    UNAVAILABLE where another repair came after the ListHolds that it is based on.
+    """Makes holds, outbox and stock of a sale agree with the database, in one atomic step. For the
+    reconciler. UNAVAILABLE if another repair came after the ListHolds that it is based on.
     """
     SetKillSwitch: _aio.UnaryUnaryMultiCallable[_inventory_pb2.SetKillSwitchRequest, _inventory_pb2.SetKillSwitchResponse]  # type: ignore[assignment]
-    """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
-    purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
-    stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
-    in force, but not as safely stored as reservations are: repeat it.
+    """Turns the kill switch on or off. While it is on no sale sells anything: purchases and purchase
+    tokens are refused, within about a second everywhere. Orders go on. It stays as it is until it
+    is set again. Repeating it changes nothing. UNAVAILABLE if it may be in force, but not stored
+    as safely as reservations are: repeat it.
     """
     GetKillSwitch: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetKillSwitchRequest, _inventory_pb2.GetKillSwitchResponse]  # type: ignore[assignment]
-    """The kill switch as it stands."""
+    """Returns the kill switch as it is."""
     WatchSales: _aio.UnaryStreamMultiCallable[_inventory_pb2.WatchSalesRequest, _inventory_pb2.WatchSalesResponse]  # type: ignore[assignment]
-    """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
-    changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
-    there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
-    read there is none.
+    """Streams all sales and the kill switch at once, then each sale whenever its state, window or
+    sold-out flag changes, and the switch whenever it is set. At least once a second, unless
+    configured otherwise, there is a message, if need be an empty one: all that was told still
+    holds. While Redis cannot be read there is none.
     """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -153,8 +189,34 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.UpdateSaleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.UpdateSaleResponse, _abc.Awaitable[_inventory_pb2.UpdateSaleResponse]]:
-        """Pauses, reopens, reschedules or closes a sale. Only the fields that are set change. Where it
-        fails with UNAVAILABLE the change may be in force without being on record: repeat it.
+        """Pauses, reopens, reschedules or closes a sale, or changes its title or price. Only the fields
+        that are set change. If it fails with UNAVAILABLE the change may be in force without being on
+        record, or, of title and price, on record without being in force: repeat it, or leave it to the
+        reconciler. The operator's name is taken from metadata `authorization: Bearer <JWT>`; title and
+        price need the role `operator` there (as AddStock), so that stopping a sale never waits for it.
+        """
+
+    @_abc_1.abstractmethod
+    def AddStock(
+        self,
+        request: _inventory_pb2.AddStockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.AddStockResponse, _abc.Awaitable[_inventory_pb2.AddStockResponse]]:
+        """Adds units to a sale, for operators: metadata `authorization: Bearer <JWT>` whose claim `roles`
+        lists `operator` (in the development profile none while SECKILL_ORDER_OPERATOR_JWKS is not set).
+        An addition is a fact, named by addition_id: repeating it changes nothing, with other units it
+        is INVALID_ARGUMENT. FAILED_PRECONDITION (SALE_STATE) if the sale is closed or over. UNAVAILABLE
+        if the units may be on record and not on sale yet: repeat it, or leave it to the reconciler.
+        """
+
+    @_abc_1.abstractmethod
+    def SyncSale(
+        self,
+        request: _inventory_pb2.SyncSaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.SyncSaleResponse, _abc.Awaitable[_inventory_pb2.SyncSaleResponse]]:
+        """Brings a loaded sale up to what operators have on record, and the record up to what is in force.
+        For the reconciler. Repeating it changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -163,7 +225,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.GetSaleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.GetSaleResponse, _abc.Awaitable[_inventory_pb2.GetSaleResponse]]:
-        """One sale with its remaining units. NOT_FOUND where the sku is unknown."""
+        """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
 
     @_abc_1.abstractmethod
     def ListSales(
@@ -171,7 +233,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.ListSalesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.ListSalesResponse, _abc.Awaitable[_inventory_pb2.ListSalesResponse]]:
-        """All sales, ordered by sku, in pages."""
+        """Lists all sales, ordered by sku, in pages."""
 
     @_abc_1.abstractmethod
     def Reserve(
@@ -205,9 +267,19 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.RebuildSaleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.RebuildSaleResponse, _abc.Awaitable[_inventory_pb2.RebuildSaleResponse]]:
-        """Loads a sale anew from the database under the next epoch, after Redis has lost it. A loaded
-        sale is left alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to
-        the database; repeat it.
+        """Loads a sale that Redis has lost from the database, under the next epoch. A loaded sale is left
+        alone: FAILED_PRECONDITION. UNAVAILABLE while reservations are on their way to the database;
+        repeat it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLostSales(
+        self,
+        request: _inventory_pb2.ListLostSalesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ListLostSalesResponse, _abc.Awaitable[_inventory_pb2.ListLostSalesResponse]]:
+        """Lists sales that Redis has lost: they are on record, neither closed nor over, and not loaded.
+        RebuildSale loads them. UNAVAILABLE if OrderService does not answer.
         """
 
     @_abc_1.abstractmethod
@@ -216,8 +288,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.ListHoldsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inventory_pb2.ListHoldsResponse], _abc.AsyncIterator[_inventory_pb2.ListHoldsResponse]]:
-        """All holds of a sale in parts, then a summary that says whether they belong to one moment. For
-        the reconciler.
+        """Lists all holds of a sale in parts, then a summary that says whether they belong to one moment.
+        For the reconciler.
         """
 
     @_abc_1.abstractmethod
@@ -226,8 +298,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.RepairHoldsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.RepairHoldsResponse, _abc.Awaitable[_inventory_pb2.RepairHoldsResponse]]:
-        """Brings holds, outbox and stock of a sale into line, in one atomic step. For the reconciler.
-        UNAVAILABLE where another repair came after the ListHolds that it is based on.
+        """Makes holds, outbox and stock of a sale agree with the database, in one atomic step. For the
+        reconciler. UNAVAILABLE if another repair came after the ListHolds that it is based on.
         """
 
     @_abc_1.abstractmethod
@@ -236,10 +308,10 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.SetKillSwitchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.SetKillSwitchResponse, _abc.Awaitable[_inventory_pb2.SetKillSwitchResponse]]:
-        """Throws the kill switch, or lifts it. While it is on nobody buys anything, whatever the sale:
-        purchases and purchase tokens are refused, within about a second everywhere. Orders go on. It
-        stays as it is until it is set again. Repeating it changes nothing. UNAVAILABLE where it may be
-        in force, but not as safely stored as reservations are: repeat it.
+        """Turns the kill switch on or off. While it is on no sale sells anything: purchases and purchase
+        tokens are refused, within about a second everywhere. Orders go on. It stays as it is until it
+        is set again. Repeating it changes nothing. UNAVAILABLE if it may be in force, but not stored
+        as safely as reservations are: repeat it.
         """
 
     @_abc_1.abstractmethod
@@ -248,7 +320,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.GetKillSwitchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.GetKillSwitchResponse, _abc.Awaitable[_inventory_pb2.GetKillSwitchResponse]]:
-        """The kill switch as it stands."""
+        """Returns the kill switch as it is."""
 
     @_abc_1.abstractmethod
     def WatchSales(
@@ -256,10 +328,10 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.WatchSalesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inventory_pb2.WatchSalesResponse], _abc.AsyncIterator[_inventory_pb2.WatchSalesResponse]]:
-        """All sales and the kill switch at once, then each sale whenever its state, window or sold-out flag
-        changes, and the switch whenever it is set. At least once a second, unless configured otherwise,
-        there is a message, if need be an empty one: all that was told still holds. While Redis cannot be
-        read there is none.
+        """Streams all sales and the kill switch at once, then each sale whenever its state, window or
+        sold-out flag changes, and the switch whenever it is set. At least once a second, unless
+        configured otherwise, there is a message, if need be an empty one: all that was told still
+        holds. While Redis cannot be read there is none.
         """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OrderServiceStub:
-    """Keeps orders from the reservation to the payment or the cancellation.
+    """Keeps orders from the reservation event to the payment or the cancellation.
     """
 
     def __init__(self, channel):
@@ -64,6 +64,16 @@ class OrderServiceStub:
                 '/seckill.v1.OrderService/PayOrder',
                 request_serializer=seckill_dot_v1_dot_order__pb2.PayOrderRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.PayOrderResponse.FromString,
+                _registered_method=True)
+        self.ConfirmPayment = channel.unary_unary(
+                '/seckill.v1.OrderService/ConfirmPayment',
+                request_serializer=seckill_dot_v1_dot_order__pb2.ConfirmPaymentRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.ConfirmPaymentResponse.FromString,
+                _registered_method=True)
+        self.ReceivePaymentCallback = channel.unary_unary(
+                '/seckill.v1.OrderService/ReceivePaymentCallback',
+                request_serializer=seckill_dot_v1_dot_order__pb2.ReceivePaymentCallbackRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.ReceivePaymentCallbackResponse.FromString,
                 _registered_method=True)
         self.CancelOrder = channel.unary_unary(
                 '/seckill.v1.OrderService/CancelOrder',
@@ -110,6 +120,26 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.RecordSaleRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.RecordSaleResponse.FromString,
                 _registered_method=True)
+        self.AddUnits = channel.unary_unary(
+                '/seckill.v1.OrderService/AddUnits',
+                request_serializer=seckill_dot_v1_dot_order__pb2.AddUnitsRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.AddUnitsResponse.FromString,
+                _registered_method=True)
+        self.ChangeTerms = channel.unary_unary(
+                '/seckill.v1.OrderService/ChangeTerms',
+                request_serializer=seckill_dot_v1_dot_order__pb2.ChangeTermsRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.ChangeTermsResponse.FromString,
+                _registered_method=True)
+        self.GetSaleRecord = channel.unary_unary(
+                '/seckill.v1.OrderService/GetSaleRecord',
+                request_serializer=seckill_dot_v1_dot_order__pb2.GetSaleRecordRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.GetSaleRecordResponse.FromString,
+                _registered_method=True)
+        self.ListOpenSales = channel.unary_unary(
+                '/seckill.v1.OrderService/ListOpenSales',
+                request_serializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesResponse.FromString,
+                _registered_method=True)
         self.AwaitConsumed = channel.unary_unary(
                 '/seckill.v1.OrderService/AwaitConsumed',
                 request_serializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.SerializeToString,
@@ -125,14 +155,19 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleResponse.FromString,
                 _registered_method=True)
+        self.ConfirmStore = channel.unary_unary(
+                '/seckill.v1.OrderService/ConfirmStore',
+                request_serializer=seckill_dot_v1_dot_order__pb2.ConfirmStoreRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.ConfirmStoreResponse.FromString,
+                _registered_method=True)
 
 
 class OrderServiceServicer:
-    """Keeps orders from the reservation to the payment or the cancellation.
+    """Keeps orders from the reservation event to the payment or the cancellation.
     """
 
     def RegisterSale(self, request, context):
-        """Makes a sale known before it is loaded into Redis. Repeating it with the same terms changes
+        """Registers a sale before it is loaded into Redis. Repeating it with the same terms changes
         nothing; other terms are ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -140,49 +175,74 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetOrder(self, request, context):
-        """One order. NOT_FOUND where the number is unknown, or not here yet.
+        """Returns one order. NOT_FOUND if the number is unknown, or the order is not written yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetOrders(self, request, context):
-        """Many orders from the projection that polling reads; unknown numbers are left out.
+        """Returns many orders from the projection that polling reads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrders(self, request, context):
-        """Orders by number, newest first, in pages.
+        """Lists orders by number, newest first, in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchOrder(self, request, context):
-        """One order now, then at each change, until it reaches a final state.
+        """Sends one order now, then at each change, until it reaches a final state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PayOrder(self, request, context):
-        """Records a payment. Repeating it with the same payment_id answers the same.
+        """Records a payment of the sandbox, in which no money moves. FAILED_PRECONDITION
+        (PAYMENT_SANDBOX_OFF) in the production profile; otherwise as ConfirmPayment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmPayment(self, request, context):
+        """Records that a provider took a payment for an order, as the shop's backend states it. It needs
+        metadata `authorization: Bearer <JWT>` whose claim `roles` lists `service` or `operator`; in the
+        development profile none while SECKILL_ORDER_OPERATOR_JWKS is not set.
+
+        A payment has one fate, which repeating the statement tells again: it pays the order, or it is
+        on record as to be refunded and the call fails. FAILED_PRECONDITION (PAYMENT_TOO_LATE,
+        ORDER_STATE, PAYMENT_MISMATCH) or NOT_FOUND (ORDER_NOT_FOUND), with `payment_state` and
+        `payment_reason` in ErrorInfo.metadata. FAILED_PRECONDITION (PAYMENT_USED) if the payment was
+        stated before for another order or of another amount; `order_no` names that order. NOT_FOUND
+        with RetryInfo: the order may still be on its way, and nothing is on record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReceivePaymentCallback(self, request, context):
+        """Takes what a payment provider sent to the callback, as it came. Only its signature counts:
+        UNAUTHENTICATED (PAYMENT_SIGNATURE_INVALID) if it is wrong, or older than five minutes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """The buyer gives an unpaid order up. Repeating it changes nothing.
+        """Cancels an unpaid order for its buyer. Repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefundOrder(self, request, context):
-        """Notes that a paid order was paid back, for operators. Repeating it with the same refund_id
+        """Records that a paid order was paid back, for operators. Repeating it with the same refund_id
         answers the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -197,52 +257,83 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListUnrestored(self, request, context):
-        """Cancelled, rejected and refunded orders whose units are not back in stock yet, oldest first.
+        """Lists cancelled, rejected and refunded orders whose units are not back in stock, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListExpired(self, request, context):
-        """Pending orders whose payment time is over by the database's clock, oldest first.
+        """Lists pending orders whose payment time is over by the database's clock, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClaimUnrestored(self, request, context):
-        """Makes orders whose units are not back in stock yet this caller's for a while, those that have
-        been due longest first: no other caller gets them before that time is over.
+        """Claims orders whose units are not back in stock yet, those that have been due longest first: no
+        other caller gets them before the lease is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MarkRestored(self, request, context):
-        """Notes that the units of these orders are back in stock. Repeating it changes nothing.
+        """Records that the units of these orders are back in stock. Repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSaleTotals(self, request, context):
-        """Units of a sale by the state of their orders, as the database has them.
+        """Counts the units of a sale by the state of their orders, as the database has them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordSale(self, request, context):
-        """Keeps what an operator changed of a sale, so that a rebuild brings it back. A revision that is
-        not higher than the one on record changes nothing.
+        """Records what operators changed of a sale, so that a rebuild restores it. A revision that is not
+        higher than the one on record changes nothing. The change is announced as an event; its operator
+        is named if metadata `authorization` has an operator's JWT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddUnits(self, request, context):
+        """Adds units to a sale in the database, for InventoryService.AddStock, whose constraints and roles
+        apply.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeTerms(self, request, context):
+        """Changes title and price of a sale that has not started, for InventoryService.UpdateSale, whose
+        constraints and roles apply. FAILED_PRECONDITION (SALE_STATE) if it is closed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSaleRecord(self, request, context):
+        """Returns a sale as it is on record. NOT_FOUND if the sku is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOpenSales(self, request, context):
+        """Lists the sales on record that may sell, now or later: neither closed nor over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AwaitConsumed(self, request, context):
-        """Returns once every reservation that Kafka had at the call has been dealt with. UNAVAILABLE
-        where the consumers need longer than the deadline allows.
+        """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
+        if the consumers need longer than the deadline allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,8 +347,17 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SnapshotSale(self, request, context):
-        """All that the database has of a sale at one moment: the sale in the first message, its orders
-        in the following ones.
+        """Sends all that the database has of a sale at one moment: the sale in the first message, its
+        orders in the following ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmStore(self, request, context):
+        """Decides whether a Redis primary may promise units, for inventory services, which ask several
+        times a second. At most one may at any moment. One that is not known yet becomes the current
+        one, under the next generation, if it has the current one's data or has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,6 +395,16 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.PayOrder,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.PayOrderRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.PayOrderResponse.SerializeToString,
+            ),
+            'ConfirmPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmPayment,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.ConfirmPaymentRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.ConfirmPaymentResponse.SerializeToString,
+            ),
+            'ReceivePaymentCallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReceivePaymentCallback,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.ReceivePaymentCallbackRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.ReceivePaymentCallbackResponse.SerializeToString,
             ),
             'CancelOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelOrder,
@@ -341,6 +451,26 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=seckill_dot_v1_dot_order__pb2.RecordSaleRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.RecordSaleResponse.SerializeToString,
             ),
+            'AddUnits': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddUnits,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.AddUnitsRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.AddUnitsResponse.SerializeToString,
+            ),
+            'ChangeTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeTerms,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.ChangeTermsRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.ChangeTermsResponse.SerializeToString,
+            ),
+            'GetSaleRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSaleRecord,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.GetSaleRecordRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.GetSaleRecordResponse.SerializeToString,
+            ),
+            'ListOpenSales': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOpenSales,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesResponse.SerializeToString,
+            ),
             'AwaitConsumed': grpc.unary_unary_rpc_method_handler(
                     servicer.AwaitConsumed,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.FromString,
@@ -356,6 +486,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.SnapshotSaleResponse.SerializeToString,
             ),
+            'ConfirmStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmStore,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.ConfirmStoreRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.ConfirmStoreResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'seckill.v1.OrderService', rpc_method_handlers)
@@ -365,7 +500,7 @@ def add_OrderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrderService:
-    """Keeps orders from the reservation to the payment or the cancellation.
+    """Keeps orders from the reservation event to the payment or the cancellation.
     """
 
     @staticmethod
@@ -520,6 +655,60 @@ class OrderService:
             '/seckill.v1.OrderService/PayOrder',
             seckill_dot_v1_dot_order__pb2.PayOrderRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.PayOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/ConfirmPayment',
+            seckill_dot_v1_dot_order__pb2.ConfirmPaymentRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.ConfirmPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceivePaymentCallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/ReceivePaymentCallback',
+            seckill_dot_v1_dot_order__pb2.ReceivePaymentCallbackRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.ReceivePaymentCallbackResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -774,6 +963,114 @@ class OrderService:
             _registered_method=True)
 
     @staticmethod
+    def AddUnits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/AddUnits',
+            seckill_dot_v1_dot_order__pb2.AddUnitsRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.AddUnitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/ChangeTerms',
+            seckill_dot_v1_dot_order__pb2.ChangeTermsRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.ChangeTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSaleRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/GetSaleRecord',
+            seckill_dot_v1_dot_order__pb2.GetSaleRecordRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.GetSaleRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOpenSales(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/ListOpenSales',
+            seckill_dot_v1_dot_order__pb2.ListOpenSalesRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.ListOpenSalesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def AwaitConsumed(request,
             target,
             options=(),
@@ -844,6 +1141,33 @@ class OrderService:
             '/seckill.v1.OrderService/SnapshotSale',
             seckill_dot_v1_dot_order__pb2.SnapshotSaleRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.SnapshotSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/ConfirmStore',
+            seckill_dot_v1_dot_order__pb2.ConfirmStoreRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.ConfirmStoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,10 +33,14 @@ class _ReconcileFindingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     RECONCILE_FINDING_KIND_HOLD_MISSING: _ReconcileFindingKind.ValueType  # 2
     """The database has an order that holds units, and Redis does not. Repaired by writing the hold."""
     RECONCILE_FINDING_KIND_HOLD_ENDED: _ReconcileFindingKind.ValueType  # 3
-    """A buyer holds units of an order whose units are noted as restored. Released by repair_restock."""
+    """A buyer holds units of an order whose units are noted as restored. Repaired by releasing them."""
     RECONCILE_FINDING_KIND_STOCK: _ReconcileFindingKind.ValueType  # 4
     """The counter of units on sale is not the total less what is held. Lowered by repair, raised by
     repair_restock.
+    """
+    RECONCILE_FINDING_KIND_DELAY_ENDED: _ReconcileFindingKind.ValueType  # 5
+    """The delay set names an order that has ended and whose units are noted as restored. Repaired by
+    removing it there.
     """
 
 class ReconcileFindingKind(_ReconcileFindingKind, metaclass=_ReconcileFindingKindEnumTypeWrapper):
@@ -49,16 +53,20 @@ RECONCILE_FINDING_KIND_ORDER_MISSING: ReconcileFindingKind.ValueType  # 1
 RECONCILE_FINDING_KIND_HOLD_MISSING: ReconcileFindingKind.ValueType  # 2
 """The database has an order that holds units, and Redis does not. Repaired by writing the hold."""
 RECONCILE_FINDING_KIND_HOLD_ENDED: ReconcileFindingKind.ValueType  # 3
-"""A buyer holds units of an order whose units are noted as restored. Released by repair_restock."""
+"""A buyer holds units of an order whose units are noted as restored. Repaired by releasing them."""
 RECONCILE_FINDING_KIND_STOCK: ReconcileFindingKind.ValueType  # 4
 """The counter of units on sale is not the total less what is held. Lowered by repair, raised by
 repair_restock.
+"""
+RECONCILE_FINDING_KIND_DELAY_ENDED: ReconcileFindingKind.ValueType  # 5
+"""The delay set names an order that has ended and whose units are noted as restored. Repaired by
+removing it there.
 """
 Global___ReconcileFindingKind: _TypeAlias = ReconcileFindingKind  # noqa: Y015
 
 @_typing.final
 class SweepRequest(_message.Message):
-    """A round to run."""
+    """Runs a round; there is nothing to choose."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -101,7 +109,7 @@ Global___SweepResponse: _TypeAlias = SweepResponse  # noqa: Y015
 
 @_typing.final
 class ReconcileRequest(_message.Message):
-    """What to compare."""
+    """Names the sale to compare."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,9 +119,11 @@ class ReconcileRequest(_message.Message):
     sku: _builtins.str
     """Sku of the sale; must exist."""
     repair: _builtins.bool
-    """True repairs what it finds, except for what would put units on sale; false only tells."""
+    """True repairs what it finds, except for units on sale that no order accounts for; false only
+    tells.
+    """
     repair_restock: _builtins.bool
-    """With repair: true also puts units on sale that Redis withholds."""
+    """With repair: true also puts units on sale that Redis withholds and no ended order accounts for."""
     def __init__(
         self,
         *,
@@ -131,7 +141,7 @@ Global___ReconcileRequest: _TypeAlias = ReconcileRequest  # noqa: Y015
 
 @_typing.final
 class ReconcileResponse(_message.Message):
-    """What was found."""
+    """The disagreements found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -173,15 +183,15 @@ class ReconcileFinding(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
     order_no: _builtins.str
-    """The order it concerns; empty where it concerns the whole sale."""
+    """The order it concerns; empty if it concerns the whole sale."""
     explanation: _builtins.str
     """What is wrong, in a sentence."""
     repaired: _builtins.bool
-    """True where this call repaired it."""
+    """True if this call repaired it."""
     kind: Global___ReconcileFindingKind.ValueType
     """Which kind of disagreement it is."""
     units: _builtins.int
-    """Units it concerns; negative where Redis withholds them."""
+    """Units it concerns; negative if Redis withholds them."""
     def __init__(
         self,
         *,
@@ -201,7 +211,7 @@ Global___ReconcileFinding: _TypeAlias = ReconcileFinding  # noqa: Y015
 
 @_typing.final
 class GetStatusRequest(_message.Message):
-    """Nothing to choose."""
+    """Asks for the status."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

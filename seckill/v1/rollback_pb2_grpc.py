@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RollbackServiceStub:
-    """For operators; the work itself goes on by itself every second.
+    """For operators; the rounds run by themselves every second.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class RollbackServiceStub:
 
 
 class RollbackServiceServicer:
-    """For operators; the work itself goes on by itself every second.
+    """For operators; the rounds run by themselves every second.
     """
 
     def Sweep(self, request, context):
@@ -64,7 +64,7 @@ class RollbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reconcile(self, request, context):
-        """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+        """Compares Redis with the database for one sale, and repairs if told to. UNAVAILABLE while
         reservations are on their way to the database, or the sale changes too quickly.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -72,7 +72,7 @@ class RollbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """What the rounds have done since the process began.
+        """Returns what the rounds have done since the process started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_RollbackServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RollbackService:
-    """For operators; the work itself goes on by itself every second.
+    """For operators; the rounds run by themselves every second.
     """
 
     @staticmethod

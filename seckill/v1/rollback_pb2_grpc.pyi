@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RollbackServiceStub:
-    """For operators; the work itself goes on by itself every second."""
+    """For operators; the rounds run by themselves every second."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,28 +36,28 @@ class RollbackServiceStub:
     Sweep: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.SweepRequest, _rollback_pb2.SweepResponse]
     """Runs one round now: due orders of the delay set, then what the database knows beyond it."""
     Reconcile: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.ReconcileRequest, _rollback_pb2.ReconcileResponse]
-    """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+    """Compares Redis with the database for one sale, and repairs if told to. UNAVAILABLE while
     reservations are on their way to the database, or the sale changes too quickly.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.GetStatusRequest, _rollback_pb2.GetStatusResponse]
-    """What the rounds have done since the process began."""
+    """Returns what the rounds have done since the process started."""
 
 @_typing.type_check_only
 class RollbackServiceAsyncStub(RollbackServiceStub):
-    """For operators; the work itself goes on by itself every second."""
+    """For operators; the rounds run by themselves every second."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Sweep: _aio.UnaryUnaryMultiCallable[_rollback_pb2.SweepRequest, _rollback_pb2.SweepResponse]  # type: ignore[assignment]
     """Runs one round now: due orders of the delay set, then what the database knows beyond it."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_rollback_pb2.ReconcileRequest, _rollback_pb2.ReconcileResponse]  # type: ignore[assignment]
-    """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+    """Compares Redis with the database for one sale, and repairs if told to. UNAVAILABLE while
     reservations are on their way to the database, or the sale changes too quickly.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_rollback_pb2.GetStatusRequest, _rollback_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """What the rounds have done since the process began."""
+    """Returns what the rounds have done since the process started."""
 
 class RollbackServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For operators; the work itself goes on by itself every second."""
+    """For operators; the rounds run by themselves every second."""
 
     @_abc_1.abstractmethod
     def Sweep(
@@ -73,7 +73,7 @@ class RollbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rollback_pb2.ReconcileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rollback_pb2.ReconcileResponse, _abc.Awaitable[_rollback_pb2.ReconcileResponse]]:
-        """Compares Redis with the database for one sale, and repairs where told to. UNAVAILABLE while
+        """Compares Redis with the database for one sale, and repairs if told to. UNAVAILABLE while
         reservations are on their way to the database, or the sale changes too quickly.
         """
 
@@ -83,6 +83,6 @@ class RollbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rollback_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rollback_pb2.GetStatusResponse, _abc.Awaitable[_rollback_pb2.GetStatusResponse]]:
-        """What the rounds have done since the process began."""
+        """Returns what the rounds have done since the process started."""
 
 def add_RollbackServiceServicer_to_server(servicer: RollbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

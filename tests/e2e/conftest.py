@@ -1,35 +1,37 @@
-"""The whole mesh, once for each front."""
+"""Fixtures: the whole mesh, and calls to its services."""
 
+import base64
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
-from deploy.local import Stores, create_topics
-from order_svc.migrate import migrate
+from devstack import Stores
 from seckill.v1 import gateway_pb2_grpc, inventory_pb2_grpc, order_pb2_grpc, rollback_pb2_grpc
-from tests.e2e.actions import Gateway, Inventory, Orders, Rollback
-from tests.mesh import Mesh
+from tests.kits.actions import Gateway, Inventory, Orders, Rollback
+from tests.kits.mesh import Mesh, prepared_stores
 
-TOPICS = {"seckill.orders.v1": 12, "seckill.orders.v1.dlq": 1, "seckill.order-events.v1": 4}
+__all__ = ["prepared_stores"]
+
+
+FRONTS = ("http2", "grpcio")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test marked `both_fronts` over each front of the gateway, others over the default."""
+    if "mesh" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both_fronts")
+        metafunc.parametrize("mesh", FRONTS if both else FRONTS[:1], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-async def prepared_stores(stores: Stores) -> Stores:
-    """Stores with the mesh's topics and schema."""
-    await create_topics(stores.kafka_bootstrap, TOPICS)
-    await migrate(stores.postgres_dsn)
-    return stores
-
-
-@pytest.fixture(scope="session", params=["native", "grpcio"])
 def mesh(
     request: pytest.FixtureRequest,
     prepared_stores: Stores,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Mesh]:
-    """The four services on real stores, behind either front."""
+    """Start the four services on real stores, with the front that the tests ask for."""
     directory: Path = tmp_path_factory.mktemp(f"mesh-{request.param}")
     settings = {"SECKILL_GATEWAY_FRONT": request.param}
     with Mesh(prepared_stores, directory=directory, settings=settings) as running:
@@ -38,33 +40,61 @@ def mesh(
 
 @pytest.fixture
 async def gateway_channel(mesh: Mesh) -> AsyncIterator[grpc.aio.Channel]:
-    """A connection to the gateway."""
+    """Open a channel to the gateway."""
     async with mesh.channel("gateway") as channel:
         yield channel
 
 
 @pytest.fixture
 def gateway(gateway_channel: grpc.aio.Channel) -> Gateway:
-    """Calls to the gateway."""
+    """Return a stub of the gateway."""
     return gateway_pb2_grpc.GatewayServiceStub(gateway_channel)
 
 
 @pytest.fixture
 async def inventory(mesh: Mesh) -> AsyncIterator[Inventory]:
-    """Calls to the inventory service."""
+    """Return a stub of the inventory service."""
     async with mesh.channel("inventory") as channel:
         yield inventory_pb2_grpc.InventoryServiceStub(channel)
 
 
 @pytest.fixture
 async def orders(mesh: Mesh) -> AsyncIterator[Orders]:
-    """Calls to the order service."""
+    """Return a stub of the order service."""
     async with mesh.channel("order") as channel:
         yield order_pb2_grpc.OrderServiceStub(channel)
 
 
 @pytest.fixture
 async def rollback(mesh: Mesh) -> AsyncIterator[Rollback]:
-    """Calls to the rollback service."""
+    """Return a stub of the rollback service."""
     async with mesh.channel("rollback") as channel:
         yield rollback_pb2_grpc.RollbackServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def gate_mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """Start the four services with a gate that is narrow enough to be seen."""
+    settings = {
+        "SECKILL_GATEWAY_ADMISSION_MULTIPLE": "2",
+        "SECKILL_GATEWAY_BATCH_MAX": "32",
+        # Callers say where they come from, and with which card they pay.
+        "SECKILL_GATEWAY_IP_EXEMPT": "",
+        "SECKILL_GATEWAY_RATE_IP": "0",
+        "SECKILL_GATEWAY_RATE_USER": "0",
+        "SECKILL_GATEWAY_RATE_ISSUE": "0",
+        "SECKILL_GATEWAY_RATE_IP_ISSUE": "0",
+        "SECKILL_GATEWAY_TRUSTED_PROXIES": "127.0.0.0/8",
+        "SECKILL_GATEWAY_RISK_FINGERPRINT_CLAIM": "card",
+        "SECKILL_GATEWAY_SIGHTINGS_KEY": base64.b64encode(
+            b"a test's key of 32 bytes or more"
+        ).decode(),
+        # What was asked of order_svc is asked again at once.
+        "SECKILL_GATEWAY_HISTORY_KEPT_S": "0.01",
+        # A test stops inventory for a while; its callers wait.
+        "SECKILL_GATEWAY_INVENTORY_TIMEOUT_S": "20",
+    }
+    with Mesh(
+        prepared_stores, directory=tmp_path_factory.mktemp("gate"), settings=settings
+    ) as mesh:
+        yield mesh

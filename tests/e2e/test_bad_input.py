@@ -1,4 +1,4 @@
-"""What gets bad input answers with a clear error that names the field, and loses nothing."""
+"""Services answer bad input with an error that names the field, and change nothing."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -7,14 +7,15 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from seckill.errors import DETAILS_KEY, reason_of
+from seckill.client import Outcome
+from seckill.status import DETAILS_KEY, reason_of
 from seckill.v1 import (
     gateway_pb2,
     inventory_pb2,
     order_pb2,
     sale_pb2,
 )
-from tests.e2e.actions import (
+from tests.kits.actions import (
     CALL_S,
     Gateway,
     Inventory,
@@ -24,21 +25,23 @@ from tests.e2e.actions import (
     order_when_there,
     purchase_token,
 )
-from tests.factories import PRICE, moment, new_id, sale_terms
-from tests.mesh import Mesh
+from tests.kits.factories import PRICE, moment, new_id, sale_terms
+from tests.kits.mesh import Mesh
+
+pytestmark = pytest.mark.both_fronts
 
 UNKNOWN_ORDER = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
 async def refusal(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
-    """The error that the call ends with."""
+    """Return the error that the call ends with; fail if it succeeds."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
 
 
 def named_fields(error: grpc.aio.AioRpcError) -> Sequence[str]:
-    """Fields that BadRequest names."""
+    """Return the fields that an error's BadRequest names."""
     bad = error_details_pb2.BadRequest()
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY:
@@ -48,7 +51,7 @@ def named_fields(error: grpc.aio.AioRpcError) -> Sequence[str]:
 
 
 def with_terms(change: Callable[[sale_pb2.SaleTerms], object]) -> sale_pb2.SaleTerms:
-    """Good terms with one thing wrong."""
+    """Return good terms with one thing changed."""
     terms = sale_terms()
     change(terms)
     return terms
@@ -103,7 +106,7 @@ async def test_creating_a_sale_again_is_the_same_sale_and_other_terms_are_refuse
 async def test_what_does_not_exist_is_not_found(
     mesh: Mesh, gateway: Gateway, inventory: Inventory, orders: Orders
 ) -> None:
-    """Unknown skus and order numbers are NOT_FOUND with a reason, at every stage."""
+    """Each service answers unknown skus and order numbers with NOT_FOUND and a reason."""
     sku, user = new_id("nothing"), mesh.identity(new_id("buyer"))
     calls: dict[str, list[Awaitable[Any]]] = {
         "SALE_NOT_FOUND": [
@@ -145,7 +148,7 @@ async def test_what_does_not_exist_is_not_found(
 
 
 async def test_a_bad_purchase_names_its_field(mesh: Mesh, gateway: Gateway) -> None:
-    """Sku, request id and quantity are checked before anything is spent."""
+    """A purchase with a bad sku, request id or quantity is INVALID_ARGUMENT with its field."""
     sku = await open_sale(mesh, sale_terms(limit=2))
     user = new_id("buyer")
     token = await purchase_token(gateway, mesh, sku=sku, user=user)
@@ -170,7 +173,7 @@ async def test_a_bad_purchase_names_its_field(mesh: Mesh, gateway: Gateway) -> N
 async def test_bad_page_tokens_are_named(
     gateway: Gateway, inventory: Inventory, orders: Orders
 ) -> None:
-    """A page token that no page gave, and a page size out of range."""
+    """A page token that no page gave and a page size out of range are INVALID_ARGUMENT."""
     calls: list[tuple[Awaitable[Any], str]] = [
         (
             gateway.ListSales(
@@ -197,11 +200,11 @@ async def test_bad_page_tokens_are_named(
         assert list(named_fields(error)) == [field]
 
 
-async def test_who_one_is_must_be_proven(mesh: Mesh, gateway: Gateway) -> None:
-    """No identity, or a bad one, is UNAUTHENTICATED on every call of a buyer."""
+async def test_an_identity_is_required_and_verified(mesh: Mesh, gateway: Gateway) -> None:
+    """Each call of a buyer without an identity, or with a bad one, is UNAUTHENTICATED."""
     sku = await open_sale(mesh, sale_terms())
-    forged = mesh.issuer.token("somebody")[:-3] + "abc"
-    expired = mesh.issuer.token("somebody", ttl_s=-60)
+    forged = mesh.issuer.token("buyer")[:-3] + "abc"
+    expired = mesh.issuer.token("buyer", ttl_s=-60)
     token_request = gateway_pb2.IssuePurchaseTokenRequest(sku=sku)
     order_request = gateway_pb2.GatewayServiceGetOrderRequest(order_no=UNKNOWN_ORDER)
     cancel_request = gateway_pb2.GatewayServiceCancelOrderRequest(order_no=UNKNOWN_ORDER)
@@ -228,7 +231,7 @@ async def test_who_one_is_must_be_proven(mesh: Mesh, gateway: Gateway) -> None:
 
 
 async def test_a_purchase_token_serves_its_buyer_and_sku_only(mesh: Mesh, gateway: Gateway) -> None:
-    """Cut, flipped, of another buyer or sku: PERMISSION_DENIED with the reason."""
+    """A token that is cut, flipped, or of another buyer or sku is PERMISSION_DENIED."""
     sku = await open_sale(mesh, sale_terms())
     other_sku = await open_sale(mesh, sale_terms())
     user = new_id("buyer")
@@ -257,7 +260,7 @@ async def test_a_purchase_token_serves_its_buyer_and_sku_only(mesh: Mesh, gatewa
 
 
 async def test_another_buyers_order_is_out_of_reach(mesh: Mesh, gateway: Gateway) -> None:
-    """Reading, paying and cancelling it is PERMISSION_DENIED."""
+    """Reading, paying and cancelling another buyer's order is as if it did not exist."""
     sku = await open_sale(mesh, sale_terms())
     owner, stranger = new_id("buyer"), mesh.identity(new_id("buyer"))
     bought = await buy(gateway, mesh, sku=sku, user=owner)
@@ -283,26 +286,29 @@ async def test_another_buyers_order_is_out_of_reach(mesh: Mesh, gateway: Gateway
         ),
     ):
         error = await refusal(call)
-        assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert reason_of(error) == "NOT_ALLOWED"
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert reason_of(error) == "ORDER_NOT_FOUND"
 
 
 async def test_the_window_and_a_pause_are_answers_and_no_errors(
     mesh: Mesh, gateway: Gateway, inventory: Inventory
 ) -> None:
-    """NOT_STARTED before, ENDED after, PAUSED in between: outcomes with status OK."""
+    """NOT_STARTED, ENDED and PAUSED are outcomes with status OK, and name no order."""
     early = await open_sale(mesh, sale_terms(starts_in_s=600))
-    over = await open_sale(mesh, sale_terms(starts_in_s=-100, ends_in_s=-50))
+    over = await open_sale(mesh, sale_terms(starts_in_s=-100))
+    await inventory.UpdateSale(
+        inventory_pb2.UpdateSaleRequest(sku=over, end_time=moment(-50)), timeout=CALL_S
+    )
     paused = await open_sale(mesh, sale_terms())
     await inventory.UpdateSale(
         inventory_pb2.UpdateSaleRequest(sku=paused, state=sale_pb2.SALE_STATE_PAUSED),
         timeout=CALL_S,
     )
     for sku, outcome in [
-        (early, inventory_pb2.PURCHASE_OUTCOME_NOT_STARTED),
-        (over, inventory_pb2.PURCHASE_OUTCOME_ENDED),
-        (paused, inventory_pb2.PURCHASE_OUTCOME_PAUSED),
+        (early, Outcome.NOT_STARTED),
+        (over, Outcome.ENDED),
+        (paused, Outcome.PAUSED),
     ]:
         answer = await buy(gateway, mesh, sku=sku, user=new_id("buyer"))
-        assert answer.outcome == outcome
+        assert answer.outcome is outcome
         assert not answer.order_no

@@ -6,28 +6,20 @@ from pathlib import Path
 import grpc
 import pytest
 
-from deploy.local import Stores, create_topics
-from order_svc.migrate import migrate
+from devstack import Stores
 from seckill.v1 import gateway_pb2_grpc
-from tests.e2e.actions import Gateway
-from tests.e2e.conftest import TOPICS
-from tests.edge.kit import Edge
-from tests.mesh import Mesh
+from tests.kits.actions import Gateway
+from tests.kits.edge import Edge
+from tests.kits.mesh import Mesh, prepared_stores
+
+__all__ = ["prepared_stores"]
 
 
 @pytest.fixture(scope="session")
-async def edge_stores(stores: Stores) -> Stores:
-    """Stores with the mesh's topics and schema."""
-    await create_topics(stores.kafka_bootstrap, TOPICS)
-    await migrate(stores.postgres_dsn)
-    return stores
-
-
-@pytest.fixture(scope="session")
-def mesh(edge_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+def mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """The four services on real stores."""
     directory: Path = tmp_path_factory.mktemp("mesh-edge")
-    with Mesh(edge_stores, directory=directory) as running:
+    with Mesh(prepared_stores, directory=directory) as running:
         yield running
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.mesh import REPOSITORY_ROOT
-from deploy.local.ports import LOOPBACK
-from tests.e2e.actions import open_sale
-from tests.edge.kit import Edge
-from tests.factories import new_id, sale_terms
-from tests.mesh import Mesh
+from devstack.mesh import REPOSITORY_ROOT
+from devstack.ports import LOOPBACK
+from tests.kits.actions import open_sale
+from tests.kits.edge import Edge
+from tests.kits.factories import new_id, sale_terms
+from tests.kits.mesh import Mesh
 
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chrome")
 BROWSER_S = 90.0
@@ -38,7 +38,7 @@ document.querySelector("p").textContent = `${{outcome}} ${{orderNo}}`;
 
 
 def page() -> str:
-    """A page that does what the README says, with its sale and its edge told by the address."""
+    """Return a page that does what the README says, for the sale and edge in its address."""
     readme = (REPOSITORY_ROOT / "README.md").read_text()
     (snippet,) = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
     told = snippet.replace('"/v1/sales/phone:purchase"', "`${edge}/v1/sales/${sku}:purchase`")
@@ -75,7 +75,7 @@ def shop(mesh: Mesh, web: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def other_origin(folder: Path) -> Iterator[str]:
 
 
 async def shown(browser: str, url: str, profile: Path) -> str:
-    """What the page looks like in the end."""
+    """Return what the page shows in the end."""
     process = await asyncio.create_subprocess_exec(
         browser,
         *("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"),
@@ -120,8 +120,8 @@ async def test_fetch_buys_a_unit(
     edge = f"http://{shop.address}"
     told = f"#{edge},{sku},{mesh.issuer.token(user)}"
     with other_origin(web) as elsewhere:
-        where = edge if origin == "the edge" else elsewhere
-        text = await shown(browser, f"{where}/{told}", tmp_path)
+        page_origin = edge if origin == "the edge" else elsewhere
+        text = await shown(browser, f"{page_origin}/{told}", tmp_path)
     outcome, order_no = text.split()
     assert outcome == "PURCHASE_OUTCOME_RESERVED"
     assert len(order_no) == 26

@@ -1,4 +1,4 @@
-"""How much Envoy takes from one address and from all, and what it says when nobody is behind it."""
+"""How much Envoy takes from one address and from all, and its answers without a gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,13 +7,16 @@ from pathlib import Path
 import grpc
 import pytest
 
-from deploy.local.ports import LOOPBACK
-from seckill.errors import reason_of
-from tests.edge.front import list_sales, running_edge
-from tests.edge.kit import Answer
-from tests.edge.upstream import Upstream, running_upstream
-from tests.factories import new_id
-from tests.waiting import eventually
+from devstack.ports import LOOPBACK
+from seckill.status import PUSHBACK_KEY, reason_of
+from seckill.v1 import gateway_pb2, gateway_pb2_grpc
+from tests.kits.actions import CALL_S
+from tests.kits.edge import Answer, Edge
+from tests.kits.edge_buyer import grpc_web
+from tests.kits.edge_front import LIST, list_sales, running_edge
+from tests.kits.edge_upstream import Upstream, running_upstream
+from tests.kits.factories import new_id
+from tests.kits.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 async def test_one_address_gets_no_more_than_its_share(upstream: Upstream, tmp_path: Path) -> None:
-    """Beyond it 429 with Retry-After, in gRPC RESOURCE_EXHAUSTED with RetryInfo; however forged."""
+    """Beyond it 429 with Retry-After, in gRPC RESOURCE_EXHAUSTED with RetryInfo; polls pass."""
     settings = {"SECKILL_EDGE_RATE_IP": "1", "SECKILL_EDGE_BURST_IP": "5"}
     async with running_edge(upstream, tmp_path, settings) as edge:
 
@@ -43,10 +46,83 @@ async def test_one_address_gets_no_more_than_its_share(upstream: Upstream, tmp_p
                 return error
             return None
 
+        # What has been bought can be seen, however many others call from this address.
+        assert (await edge.call("GET", f"/v1/orders/{'0' * 26}")).status == 200
         error = await eventually(refused_in_grpc)
         assert error is not None
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert reason_of(error) == "RATE_LIMITED"
+
+
+async def test_refusals_of_haste_can_be_read_by_pages(upstream: Upstream, tmp_path: Path) -> None:
+    """A page of an allowed origin sees the 429 and when to come back; gRPC-Web sees a status."""
+    settings = {
+        "SECKILL_EDGE_RATE_IP": "1",
+        "SECKILL_EDGE_BURST_IP": "1",
+        "SECKILL_EDGE_CORS_ORIGINS": "https://shop.example",
+    }
+    async with running_edge(upstream, tmp_path, settings) as edge:
+
+        async def another() -> Answer:
+            return await edge.call("GET", "/v1/sales", headers={"origin": "https://shop.example"})
+
+        answer = await eventually(another, lambda seen: seen.status != 200)
+        assert (answer.status, answer.reason) == (429, "RATE_LIMITED")
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        assert "retry-after" in answer.headers["access-control-expose-headers"]
+
+        async def by_grpc_web() -> dict[str, str]:
+            return dict((await grpc_web(edge, "ListSales", LIST()))[1])
+
+        told = await eventually(by_grpc_web, lambda seen: seen["grpc-status"] != "0")
+        assert told["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        assert told["grpc-retry-pushback-ms"] == "1000"
+
+
+@pytest.fixture
+async def crowded(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Edge]:
+    """An edge whose only call about sales hangs."""
+    upstream.hanging.clear()
+    settings = {"SECKILL_EDGE_PURCHASES_MAX": "1", "SECKILL_EDGE_RATE_IP": "0"}
+    async with running_edge(upstream, tmp_path, settings) as edge:
+        hanging = asyncio.create_task(edge.call("GET", "/v1/sales/phone"))
+        await asyncio.wait_for(upstream.hanging.wait(), CALL_S)
+        yield edge
+        hanging.cancel()
+
+
+async def test_a_crowd_is_told_that_it_is_one(crowded: Edge) -> None:
+    """OVERLOADED and never RATE_LIMITED, with delays that differ, in all three forms."""
+    purchase = "/v1/sales/phone:purchase"
+    delays = set()
+    for _ in range(20):
+        answer = await crowded.call("POST", purchase, {"request_id": "r"})
+        assert (answer.status, answer.reason) == (429, "OVERLOADED")
+        assert answer.headers["retry-after"] == "1"
+        (told,) = [one for one in answer.json["details"] if one["@type"].endswith("RetryInfo")]
+        delays.add(told["retryDelay"])
+    assert len(delays) > 1
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await list_sales(crowded, "")
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert reason_of(refused.value) == "OVERLOADED"
+    pushback = dict(refused.value.trailing_metadata() or ())[PUSHBACK_KEY]
+    assert 400 <= int(pushback) <= 1_000
+    _, trailers = await grpc_web(crowded, "ListSales", LIST())
+    assert trailers["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+
+
+async def test_calls_about_orders_are_not_shed_with_a_crowd(crowded: Edge) -> None:
+    """While purchases are refused polls and payments are answered."""
+    order_no = "0" * 26
+    assert (await crowded.call("GET", "/v1/sales")).reason == "OVERLOADED"
+    polled = await crowded.call("GET", f"/v1/orders/{order_no}")
+    assert polled.json["order"]["orderNo"] == order_no
+    async with crowded.channel() as channel:
+        stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+        request = gateway_pb2.GatewayServiceGetOrderRequest(order_no=order_no)
+        assert (await stub.GetOrder(request, timeout=CALL_S)).order.order_no == order_no
+        await stub.PayOrder(gateway_pb2.GatewayServicePayOrderRequest(), timeout=CALL_S)
 
 
 async def test_connections_are_bounded_and_probes_get_through(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from deploy.local.mesh import REPOSITORY_ROOT
-from deploy.local.ports import pick_free_port
-from tests.edge.front import running_edge
-from tests.edge.upstream import running_upstream
-from tests.waiting import eventually
+from devstack.mesh import REPOSITORY_ROOT
+from devstack.ports import pick_free_port
+from tests.kits.edge_front import running_edge
+from tests.kits.edge_upstream import running_upstream
+from tests.kits.waiting import eventually
 
 CHECK_S = 60.0
 SERVICES = yaml.safe_load((REPOSITORY_ROOT / "compose.yaml").read_text())["services"]
@@ -35,7 +35,7 @@ async def healthy(service: str, port: int) -> bool:
 
 
 async def test_each_check_tells_who_is_ready(tmp_path: Path) -> None:
-    """Envoy, its agent and a stage are; nobody is where nobody listens."""
+    """Envoy, its agent and a service are; a port without a listener is not."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(running_upstream())
         edge = await stack.enter_async_context(running_edge(upstream, tmp_path, {}))
@@ -46,5 +46,5 @@ async def test_each_check_tells_who_is_ready(tmp_path: Path) -> None:
         }
         for service, port in ports.items():
             await eventually(functools.partial(healthy, service, port))
-    nobody = [healthy(service, pick_free_port()) for service in ports]
-    assert await asyncio.gather(*nobody) == [False] * len(nobody)
+    unused = [healthy(service, pick_free_port()) for service in ports]
+    assert await asyncio.gather(*unused) == [False] * len(unused)

@@ -1,4 +1,4 @@
-"""The kill switch of a mesh that runs: thrown, survived, lifted, and nothing started for it."""
+"""The kill switch of a running mesh: enabled, kept over crashes, disabled, without a restart."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -6,22 +6,28 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 import pytest
 
-from seckill.errors import reason_of
-from seckill.v1 import gateway_pb2, gateway_pb2_grpc, inventory_pb2, inventory_pb2_grpc
-from tests.e2e.actions import CALL_S, open_sale
-from tests.edge.buyer import JsonBuyer
-from tests.edge.kit import AGENT, Edge
-from tests.edge.late import (
-    RESERVED,
-    press,
+from seckill.client import Outcome
+from seckill.status import reason_of
+from seckill.v1 import (
+    gateway_pb2,
+    gateway_pb2_grpc,
+    inventory_pb2,
+    inventory_pb2_grpc,
+    order_pb2,
+)
+from tests.kits.actions import CALL_S, open_sale
+from tests.kits.edge import AGENT, Edge
+from tests.kits.edge_buyer import json_buyer
+from tests.kits.factories import PRICE, sale_terms
+from tests.kits.inventory import attempt
+from tests.kits.late_buyers import (
+    purchase_late,
     until_inventory_is_found,
     until_the_gateway_is_asked,
     without_the_gateway,
 )
-from tests.factories import PRICE, new_id, sale_terms
-from tests.inventory_kit import attempt
-from tests.mesh import Mesh
-from tests.waiting import eventually
+from tests.kits.mesh import Mesh
+from tests.kits.waiting import eventually
 
 HALTED = (400, "KILL_SWITCH")
 
@@ -34,7 +40,7 @@ def own(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 async def set_kill_switch(mesh: Mesh, *, on: bool) -> None:
-    """As an operator does."""
+    """Set the switch as an operator does."""
     async with mesh.channel("inventory") as channel:
         await inventory_pb2_grpc.InventoryServiceStub(channel).SetKillSwitch(
             inventory_pb2.SetKillSwitchRequest(on=on, reason="a test"), timeout=CALL_S
@@ -42,24 +48,24 @@ async def set_kill_switch(mesh: Mesh, *, on: bool) -> None:
 
 
 @pytest.fixture
-async def thrown(mesh: Mesh) -> AsyncIterator[None]:
-    """Lifts it whatever becomes of the test: the mesh is not the test's own."""
+async def enabled(mesh: Mesh) -> AsyncIterator[None]:
+    """The switch, enabled; disabled after the test, as other tests use the mesh too."""
     await set_kill_switch(mesh, on=True)
     yield
     await set_kill_switch(mesh, on=False)
 
 
 async def until_halted(edge: Edge, mesh: Mesh, sku: str) -> None:
-    """Envoy itself says so from now on."""
-    refused = await without_the_gateway(edge, lambda: press(edge, mesh, sku))
+    """Wait until Envoy itself refuses with the kill switch."""
+    refused = await without_the_gateway(edge, lambda: purchase_late(edge, mesh, sku))
     assert (refused.status, refused.reason) == HALTED
 
 
 async def test_it_stops_all_selling_in_every_form_and_orders_go_on(own: Edge, mesh: Mesh) -> None:
-    """Refused by Envoy, by the gateway, by inventory; who has an order polls and pays it."""
+    """Envoy, the gateway and inventory refuse; a buyer with an order polls and pays it."""
     sku = await open_sale(mesh, sale_terms())
-    owner = JsonBuyer(own, mesh, new_id("buyer"))
-    order_no = (await owner.press(sku)).json["orderNo"]
+    owner = json_buyer(own, mesh)
+    assert (await owner.buy(sku)).outcome is Outcome.RESERVED
     await set_kill_switch(mesh, on=True)
     try:
         await until_halted(own, mesh, sku)
@@ -80,50 +86,41 @@ async def test_it_stops_all_selling_in_every_form_and_orders_go_on(own: Edge, me
                 )
             assert reason_of(error.value) == "KILL_SWITCH"
         assert (await own.call("GET", f"/v1/sales/{sku}")).status == 200
-        await owner.order_when_there(order_no)
-        amount = {"currency": PRICE.currency, "minorUnits": str(PRICE.minor_units)}
-        paid = await own.call(
-            "POST",
-            f"/v1/orders/{order_no}:pay",
-            {"payment_id": new_id("payment"), "amount": amount},
-            headers=owner.headers,
-        )
-        assert paid.json["order"]["state"] == "ORDER_STATE_PAID"
+        await owner.wait()
+        assert (await owner.pay(PRICE)).state == order_pb2.ORDER_STATE_PAID
     finally:
         await set_kill_switch(mesh, on=False)
     await until_sold(own, mesh, sku)
 
 
 async def until_sold(edge: Edge, mesh: Mesh, sku: str) -> None:
-    """Tokens are given again, and a unit is bought with one."""
-    buyer = JsonBuyer(edge, mesh, new_id("buyer"))
-
-    async def ask() -> int:
-        path = f"/v1/sales/{sku}:issuePurchaseToken"
-        return (await edge.call("POST", path, {}, headers=buyer.headers)).status
-
-    await eventually(ask, lambda status: status == 200)
-    assert (await buyer.press(sku)).json["outcome"] == RESERVED
+    """Wait until tokens are issued again, and buy a unit with one."""
+    first = await eventually(
+        lambda: json_buyer(edge, mesh).buy(sku), lambda seen: seen.failure is None
+    )
+    assert first.outcome is Outcome.RESERVED
 
 
-@pytest.mark.usefixtures("thrown")
+@pytest.mark.usefixtures("enabled")
 async def test_it_outlives_every_process_and_envoy_alone_forgets_it(own: Edge, mesh: Mesh) -> None:
-    """Inventory, agent and gateway are killed in turn: somebody always refuses."""
+    """Inventory, agent and gateway are killed in turn: one of the others always refuses."""
     sku = await open_sale(mesh, sale_terms())
     await until_halted(own, mesh, sku)
-    # Without inventory Envoy has nobody's word, and asks the gateway, which keeps to its last one.
+    # Without inventory Envoy asks the gateway, which keeps to the last state that it was told.
     await asyncio.to_thread(mesh.kill, "inventory")
-    await until_the_gateway_is_asked(own, lambda: press(own, mesh, sku))
-    refused = await press(own, mesh, sku)
+    await until_the_gateway_is_asked(own, lambda: purchase_late(own, mesh, sku))
+    refused = await purchase_late(own, mesh, sku)
     assert (refused.status, refused.reason) == HALTED
     await asyncio.to_thread(mesh.restart, "inventory")
     await until_halted(own, mesh, sku)
-    # Without its agent Envoy's lease runs out. A new gateway knows before it is ready.
+    # Without its agent Envoy's lease expires. A new gateway knows the switch before it is ready.
     own.kill(AGENT)
-    await until_the_gateway_is_asked(own, lambda: press(own, mesh, sku))
+    await until_the_gateway_is_asked(own, lambda: purchase_late(own, mesh, sku))
     await asyncio.to_thread(mesh.kill, "gateway")
     await asyncio.to_thread(mesh.restart, "gateway")
-    refused = await eventually(lambda: press(own, mesh, sku), lambda seen: seen.status != 503)
+    refused = await eventually(
+        lambda: purchase_late(own, mesh, sku), lambda seen: seen.status != 503
+    )
     assert (refused.status, refused.reason) == HALTED
     await asyncio.to_thread(own.start, AGENT)
     await until_halted(own, mesh, sku)

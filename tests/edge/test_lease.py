@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from deploy.edge.bootstrap import AGENT_SOCKET
-from deploy.edge.lease import Lease
-from deploy.edge.refusals import Refusal, Wanted
-from deploy.edge.render import routes_path, write_routes
-from deploy.edge.settings import EdgeSettings
-from seckill.server import Health, serving
+from edge.bootstrap import AGENT_SOCKET
+from edge.lease import Lease
+from edge.refusals import Refusal, RefusalPlan
+from edge.render import routes_path, write_routes
+from edge.settings import EdgeSettings
+from seckill.runtime.server import Health, serving
 from seckill.v1 import inventory_pb2
-from tests.edge.kit import ENVOY, Edge
-from tests.edge.upstream import running_upstream
-from tests.waiting import eventually
+from tests.kits.edge import ENVOY, Edge
+from tests.kits.edge_upstream import running_upstream
+from tests.kits.waiting import eventually
 
 SKU = "phone"
-REFUSED = Wanted(sales=(Refusal(SKU, inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT),))
+REFUSED = RefusalPlan(sales=(Refusal(SKU, inventory_pb2.PURCHASE_OUTCOME_SOLD_OUT),))
 
 
 class Leased:
@@ -30,7 +30,7 @@ class Leased:
         self.lease = lease
 
     async def refuses(self) -> bool:
-        """Whether Envoy answers a press by itself; the gateway behind it reserves for all."""
+        """Whether Envoy answers a purchase by itself; the gateway behind it reserves for all."""
         answer = await self.edge.call("POST", f"/v1/sales/{SKU}:purchase", {})
         return bool(answer.json["outcome"] != "PURCHASE_OUTCOME_RESERVED")
 
@@ -69,7 +69,7 @@ async def leased(tmp_path: Path) -> AsyncIterator[Leased]:
 
 
 async def test_a_refusal_holds_under_its_own_lease_only(leased: Leased) -> None:
-    """Routes without a lease refuse nothing; neither do they under another one's."""
+    """Routes without a lease refuse nothing, and neither do those of another lease."""
     assert not await leased.refuses()
     write_routes(leased.settings, REFUSED, "lease.life.1")
     leased.lease.grant("lease.life.1")
@@ -99,8 +99,8 @@ async def test_routes_that_envoy_will_not_have_end_what_the_last_ones_allowed(
     await leased.until(True)
 
 
-async def test_a_lease_that_is_not_renewed_runs_out(leased: Leased) -> None:
-    """The agent closes its streams and grants no more: Envoy forgets by itself."""
+async def test_a_lease_that_is_not_renewed_expires(leased: Leased) -> None:
+    """The agent closes its streams and grants no more: Envoy drops the lease by itself."""
     write_routes(leased.settings, REFUSED, "lease.life.1")
     leased.lease.grant("lease.life.1")
     await leased.until(True)

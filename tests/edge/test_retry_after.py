@@ -1,4 +1,4 @@
-"""When to come back, as an HTTP header, where the gateway says so in RetryInfo."""
+"""The time of a retry as an HTTP header, if the gateway says so in RetryInfo."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -8,21 +8,20 @@ from typing import Any
 
 import pytest
 
-from deploy.local.ports import LOOPBACK
-from tests.contract.front_edge import Edge as Behind
-from tests.contract.front_edge import open_edge
-from tests.edge.front import edge_before
-from tests.edge.kit import Answer, Edge
-from tests.factories import sale_terms
-from tests.waiting import eventually
+from devstack.ports import LOOPBACK
+from tests.kits.edge import Answer, Edge
+from tests.kits.edge_front import edge_before
+from tests.kits.factories import sale_terms
+from tests.kits.gateway import GatewayRig, open_rig
+from tests.kits.waiting import eventually
 
 
 @dataclass
 class Front:
-    """A gateway with its small stages, and a real Envoy before it."""
+    """A gateway with its small services, and a real Envoy before it."""
 
     edge: Edge
-    behind: Behind
+    behind: GatewayRig
 
     async def call(self, method: str, path: str, body: object = None) -> Answer:
         """As JSON, by one buyer."""
@@ -30,16 +29,18 @@ class Front:
         return await self.edge.call(method, path, body, headers=headers)
 
 
-@pytest.fixture(params=["native", "grpcio"])
+@pytest.fixture(params=["http2", "grpcio"])
 async def front(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Front]:
     """Either front of the gateway; it gives one buyer a call every ten seconds."""
     async with AsyncExitStack() as stack:
-        behind = await open_edge(
+        behind = await open_rig(
             stack, tmp_path, str(request.param), gateway_rate_user=0.1, gateway_burst_user=1
         )
         await behind.gateway.health.set_ready(True)
         target = f"dns:///{LOOPBACK}:{behind.gateway.port}"
-        edge = await stack.enter_async_context(edge_before(target, tmp_path / "edge", {}))
+        # The other front speaks no JSON.
+        settings = {"SECKILL_EDGE_JSON": "passed" if request.param == "http2" else "transcoded"}
+        edge = await stack.enter_async_context(edge_before(target, tmp_path / "edge", settings))
         yield Front(edge, behind)
 
 
@@ -52,8 +53,8 @@ def retry_info(answer: Answer) -> float:
 
 
 async def test_refusals_that_pass_say_when_to_come_back(front: Front) -> None:
-    """429 of an empty bucket and 503 of a stage that is away: RetryInfo, rounded up to a second."""
-    sku = front.behind.stages.inventory.put(sale_terms())
+    """429 of an empty bucket and 503 of an absent service: RetryInfo, rounded up to a second."""
+    sku = front.behind.services.inventory.put(sale_terms())
     path = f"/v1/sales/{sku}:issuePurchaseToken"
     hasty = await eventually(
         lambda: front.call("POST", path, {}), lambda seen: seen.status not in {200, 404}
@@ -61,7 +62,7 @@ async def test_refusals_that_pass_say_when_to_come_back(front: Front) -> None:
     assert (hasty.status, hasty.reason) == (429, "RATE_LIMITED")
     assert 0 <= int(hasty.headers["retry-after"]) - retry_info(hasty) < 1
     assert hasty.headers["content-type"] == "application/json"
-    await front.behind.stages.stop()
+    await front.behind.services.stop()
     away = await eventually(
         lambda: front.edge.call("GET", "/v1/sales"), lambda seen: seen.status != 200
     )
@@ -70,8 +71,8 @@ async def test_refusals_that_pass_say_when_to_come_back(front: Front) -> None:
 
 
 async def test_refusals_that_last_do_not(front: Front) -> None:
-    """Nobody is asked to come back with a call that is wrong, nor after one that was answered."""
-    sku = front.behind.stages.inventory.put(sale_terms())
+    """A call that is wrong, or was answered, names no time for a retry."""
+    sku = front.behind.services.inventory.put(sale_terms())
     shown = await eventually(
         lambda: front.call("GET", f"/v1/sales/{sku}"), lambda seen: seen.status == 200
     )

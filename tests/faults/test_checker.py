@@ -4,22 +4,32 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.checker import check
-from tests.faults.example import ENDED_NO, LEDGER, LIVE_NO, ORDERS, PAID_NO, RIGHT, changed, told
-from tests.faults.facts import Facts, Hold
-from tests.faults.history import End
+from tests.kits.faults.checker import check
+from tests.kits.faults.example import (
+    ENDED_NO,
+    LEDGER,
+    LIVE_NO,
+    ORDERS,
+    PAID_NO,
+    RIGHT,
+    attempt_of,
+    changed,
+    history_of_three,
+)
+from tests.kits.faults.facts import Facts, Hold
 
 
 def test_facts_that_fit_have_no_violation() -> None:
-    """A pending, a paid and a cancelled order, all units in their places."""
-    assert check(RIGHT, told()) == ()
+    """The checker accepts a pending, a paid and a cancelled order with all units in place."""
+    assert check(RIGHT, history_of_three()) == ()
 
 
 def test_an_unknown_attempt_may_have_taken_effect_or_not() -> None:
-    """Either is legal, and neither is a violation."""
-    history = told()
-    history.attempts[0].end = End.UNKNOWN
-    history.invoke("eve", "e").end = End.UNKNOWN
+    """The checker accepts an unknown attempt with an order, and one without."""
+    history = history_of_three()
+    history.attempts[0] = attempt_of(ORDERS[0].user_id, ORDERS[0].request_id)
+    history.note(attempt_of("eve", "e"))
+    assert history.attempts[0].unknown
     assert check(RIGHT, history) == ()
 
 
@@ -46,7 +56,7 @@ WRONG_FACTS: dict[str, tuple[str, str, Facts]] = {
         replace(RIGHT, orders=ORDERS[1:], ledger=(LEDGER[0], *LEDGER[2:])),
     ),
     "an order with another quantity": ("L", "not what ann was promised", changed(0, quantity=2)),
-    "an order nobody asked for": ("L", "nobody asked for", changed(0, request_id="z")),
+    "an order without an attempt": ("L", "no attempt led to", changed(0, request_id="z")),
     "a confirmed payment that is not there": (
         "L",
         "payment p of",
@@ -55,7 +65,7 @@ WRONG_FACTS: dict[str, tuple[str, str, Facts]] = {
     "a late payment that is not on record": (
         "L",
         "late payment late",
-        replace(RIGHT, late_payments=frozenset()),
+        replace(RIGHT, owed_payments=frozenset()),
     ),
     "a late payment that paid": (
         "L",
@@ -86,7 +96,7 @@ WRONG_FACTS: dict[str, tuple[str, str, Facts]] = {
         changed(2, restored=False),
     ),
     "a ledger without a movement": ("C", "the ledger has", replace(RIGHT, ledger=LEDGER[:-1])),
-    "a ledger with a movement of nobody": (
+    "a ledger row without an order": (
         "C",
         "which no row has",
         replace(RIGHT, ledger=(*LEDGER, ("9" * 26, "rejected", 1))),
@@ -116,7 +126,7 @@ WRONG_FACTS: dict[str, tuple[str, str, Facts]] = {
     ),
     "an event that was never sent": (
         "L",
-        "nobody was told",
+        "no event says",
         replace(RIGHT, events=(RIGHT.events or frozenset()) - {(PAID_NO, "paid")}),
     ),
     "an event of nothing": (
@@ -135,7 +145,7 @@ WRONG_FACTS: dict[str, tuple[str, str, Facts]] = {
 
 @pytest.mark.parametrize("wrong", WRONG_FACTS)
 def test_a_wrong_fact_is_told_in_a_sentence(wrong: str) -> None:
-    """Each of them, under its letter."""
+    """The checker tells each wrong fact under the letter of its invariant."""
     letter, sentence, facts = WRONG_FACTS[wrong]
-    found = check(facts, told())
+    found = check(facts, history_of_three())
     assert any(one.invariant == letter and sentence in one.sentence for one in found), found

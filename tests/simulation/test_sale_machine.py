@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from seckill.v1 import inventory_pb2 as pb
 from seckill.v1.events_pb2 import OrderReserved
-from tests.factories import PRICE, sale_terms
+from tests.kits.factories import PRICE, sale_terms
 from tests.simulation.world import World
 
 USERS = [f"user-{number}" for number in range(6)]
@@ -31,7 +31,6 @@ class Held:
 
     order_no: str
     quantity: int
-    request_id: str
     live: bool = True
 
 
@@ -42,20 +41,23 @@ class Model:
     stock: int
     rebuy: bool
     holds: dict[str, Held] = field(default_factory=dict)
+    # (Buyer, request) → what it reserved. There are fewer requests than a buyer's are remembered.
+    reserved: dict[tuple[str, str], Held] = field(default_factory=dict)
     # Order number → (buyer, quantity, state).
     orders: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     restored: set[str] = field(default_factory=set)
 
     def decide(self, user: str, request: str, quantity: int) -> tuple[int, str | None]:
-        """Outcome, and the order number where it is an old one."""
+        """Outcome, and the order number if it is an old one."""
         hold = self.holds.get(user)
-        if hold is not None and hold.request_id == request:
-            return pb.PURCHASE_OUTCOME_RESERVED, hold.order_no
+        told = self.reserved.get((user, request))
+        if told is not None:
+            if told.quantity == quantity:
+                return pb.PURCHASE_OUTCOME_RESERVED, told.order_no
+            return pb.PURCHASE_OUTCOME_OTHER_QUANTITY, ""
         if hold is not None and hold.live:
             return pb.PURCHASE_OUTCOME_ALREADY_PURCHASED, hold.order_no
-        if hold is not None and not self.rebuy:
-            return pb.PURCHASE_OUTCOME_LIMIT_EXCEEDED, ""
-        if quantity > LIMIT:
+        if (hold is not None and not self.rebuy) or quantity > LIMIT:
             return pb.PURCHASE_OUTCOME_LIMIT_EXCEEDED, ""
         if quantity > self.stock:
             return pb.PURCHASE_OUTCOME_SOLD_OUT, ""
@@ -68,7 +70,7 @@ class SaleMachine(RuleBasedStateMachine):
     world: World  # set by the test
 
     @initialize(units=st.integers(1, 6), rebuy=st.booleans())
-    def begin(self, units: int, rebuy: bool) -> None:
+    def start(self, units: int, rebuy: bool) -> None:
         self.total = units
         self.model = Model(stock=units, rebuy=rebuy)
         self.sent: list[OrderReserved] = []
@@ -78,13 +80,16 @@ class SaleMachine(RuleBasedStateMachine):
         user=st.sampled_from(USERS), request=st.sampled_from(REQUESTS), quantity=st.integers(1, 3)
     )
     def buy(self, user: str, request: str, quantity: int) -> None:
+        # Request ids are of all sales of a buyer: those of other runs are other buyers.
+        user = f"{user}-{self.world.sku}"
         outcome, known = self.model.decide(user, request, quantity)
         result = self.world.reserve(user_id=user, request_id=request, quantity=quantity)
         assert result.outcome == outcome
         if known is not None:
             assert result.order_no == known
             return
-        self.model.holds[user] = Held(result.order_no, quantity, request)
+        held = self.model.holds[user] = Held(result.order_no, quantity)
+        self.model.reserved[user, request] = held
         self.model.stock -= quantity
 
     @rule(count=st.integers(1, 4))

@@ -12,21 +12,24 @@ from typing import Any
 import asyncpg
 import redis.asyncio
 
-from inventory_svc.keys import queue_key, stock_key, users_key
-from inventory_svc.outbox import Entry, to_record
-from inventory_svc.sales import to_fields
-from inventory_svc.stock import Stock
-from inventory_svc.upkeep import StockUpkeep
-from order_svc.database import Database, open_database
-from order_svc.intake import OrderIntake
-from order_svc.repository import OrderRepository, Payment
-from order_svc.sales import SaleRepository
+from inventory_svc.keys import outbox_key, stock_key, users_key
+from inventory_svc.outbox.entry import Entry, decode
+from inventory_svc.sales.sales import to_fields
+from inventory_svc.stock.hold import parse_hold
+from inventory_svc.stock.loader import SaleLoader
+from inventory_svc.stock.stock import Stock
+from order_svc.db.database import Database, open_database
+from order_svc.intake.writer import OrderWriter
+from order_svc.orders.repository import OrderRepository
+from order_svc.payments.model import Payment
+from order_svc.payments.repository import PaymentRepository
+from order_svc.sales.repository import SaleRepository
 from order_svc.settings import OrderSettings
-from seckill.clock import SystemClock
 from seckill.errors import SeckillError
+from seckill.runtime.clock import SystemClock
 from seckill.v1 import sale_pb2
 from seckill.v1.events_pb2 import OrderReserved
-from seckill.v1.inventory_pb2 import ReserveItem, ReserveResult
+from seckill.v1.inventory_pb2 import Hold, ReleaseItem, ReserveItem, ReserveResult
 
 TIMEOUT_S = 5.0
 PAGE = 100
@@ -83,9 +86,10 @@ class World:
             waiting_max=100,
             backlog_max=10_000,
         )
-        self._upkeep = StockUpkeep(self._client)
-        self._intake = OrderIntake(self._database)
+        self._loader = SaleLoader(self._client)
+        self._intake = OrderWriter(self._database)
         self._orders = OrderRepository(self._database)
+        self._payments = PaymentRepository(self._database)
         self._sales = SaleRepository(self._database)
 
     def close(self) -> None:
@@ -99,9 +103,9 @@ class World:
 
         async def work() -> None:
             await self._sales.register(terms)
-            await self._upkeep.load(
+            await self._loader.load(
                 terms.sku,
-                to_fields(terms),
+                to_fields(terms, now_ms=0),
                 epoch=1,
                 units=terms.total_units,
                 timeout_s=TIMEOUT_S,
@@ -110,22 +114,23 @@ class World:
         self._run(work())
 
     def reserve(self, *, user_id: str, request_id: str, quantity: int) -> ReserveResult:
-        """One press of the button."""
+        """Make one attempt."""
         item = ReserveItem(user_id=user_id, request_id=request_id, quantity=quantity)
         decided = self._run(self._stock.reserve(self.sku, [item], timeout_s=TIMEOUT_S))
         return decided.results[0]
 
     def take_outbox(self, count: int) -> list[OrderReserved]:
-        """What the relay would send now; gone from the outbox afterwards."""
+        """What the relay would send now of `count` entries; gone from the outbox afterwards."""
 
         async def work() -> list[OrderReserved]:
-            key = queue_key(self.sku)
+            key = outbox_key(self.sku)
             entries: Any = await self._client.xrange(key, count=count)
             if entries:
                 await self._client.xdel(key, *(entry_id for entry_id, _ in entries))
             return [
-                OrderReserved.FromString(to_record(Entry(self.sku, entry_id, fields[b"o"])).value)
+                OrderReserved.FromString(record.value)
                 for entry_id, fields in entries
+                for record in decode(Entry(key, entry_id, fields[b"b"]))[0]
             ]
 
         return self._run(work())
@@ -138,13 +143,14 @@ class World:
         """Pay; returns "ok" or the name of the fault."""
         payment = Payment(
             order_no=order_no,
+            provider="psp",
             payment_id=payment_id,
             amount_minor=amount_minor,
             currency="CNY",
             user_id="",
         )
         try:
-            self._run(self._orders.pay(payment))
+            self._run(self._payments.pay(payment))
         except SeckillError as error:
             return type(error).__name__
         return "ok"
@@ -177,10 +183,10 @@ class World:
             rows = await self._orders.unrestored(PAGE)
             if not rows:
                 return 0
-            pairs = [(row["order_no"], row["user_id"]) for row in rows]
-            units = await self._stock.release(self.sku, pairs, timeout_s=TIMEOUT_S)
+            items = [ReleaseItem(order_no=row["order_no"], user_id=row["user_id"]) for row in rows]
+            units = await self._stock.release(self.sku, items, timeout_s=TIMEOUT_S)
             if mark:
-                await self._orders.mark_restored([number for number, _ in pairs])
+                await self._orders.mark_restored([item.order_no for item in items])
             return sum(units)
 
         return self._run(work())
@@ -190,7 +196,7 @@ class World:
 
         async def work() -> Facts:
             stock: Any = await self._client.get(stock_key(self.sku))
-            holds = [hold.decode().split(" ") for hold in await self._holds()]
+            holds = await self._holds()
             orders = await self._admin.fetch(
                 "SELECT order_no, status::text FROM orders WHERE sku = $1", self.sku
             )
@@ -201,7 +207,7 @@ class World:
             )
             return Facts(
                 stock=int(stock),
-                held={hold[0]: int(hold[1]) for hold in holds if hold[0][0] != "-"},
+                held={hold.order_no: hold.quantity for hold in holds if not hold.released},
                 orders={row[0]: row[1] for row in orders},
                 sold=await self._admin.fetchval("SELECT sold FROM sales WHERE sku = $1", self.sku),
                 ledger=[(row[0], row[1], row[2]) for row in ledger],
@@ -209,6 +215,6 @@ class World:
 
         return self._run(work())
 
-    async def _holds(self) -> list[bytes]:
-        found: list[Any] = await self._client.hvals(users_key(self.sku))
-        return found
+    async def _holds(self) -> list[Hold]:
+        found: Any = await self._client.hgetall(users_key(self.sku))
+        return [parse_hold(user, text) for user, text in found.items()]

@@ -16,11 +16,11 @@ type counters struct {
 	seconds  [len(bounds) + 1]atomic.Int64
 }
 
-func (all *counters) count(outcome int64, begun time.Time) {
+func (all *counters) count(outcome int64, start time.Time) {
 	if outcome >= 0 && outcome < int64(len(all.outcomes)) {
 		all.outcomes[outcome].Add(1)
 	}
-	took := time.Since(begun).Seconds()
+	took := time.Since(start).Seconds()
 	for i, bound := range bounds {
 		if took <= bound {
 			all.seconds[i].Add(1)

@@ -50,7 +50,7 @@ var gatewayService = grpc.ServiceDesc{
 }
 
 func issueOverGrpc(one *shop, _ context.Context, authorization string, request []byte) ([]byte, error) {
-	wanted, valid := parsePress(request)
+	wanted, valid := parseAttempt(request)
 	if !valid {
 		return nil, status.Error(codes.InvalidArgument, "the request is malformed")
 	}
@@ -69,7 +69,7 @@ func issueOverGrpc(one *shop, _ context.Context, authorization string, request [
 func purchaseOverGrpc(
 	one *shop, ctx context.Context, authorization string, request []byte,
 ) ([]byte, error) {
-	wanted, valid := parsePress(request)
+	wanted, valid := parseAttempt(request)
 	if !valid {
 		return nil, status.Error(codes.InvalidArgument, "the request is malformed")
 	}
@@ -86,8 +86,8 @@ func purchaseOverGrpc(
 	return response, nil
 }
 
-func parsePress(message []byte) (press, bool) {
-	found := press{quantity: 1}
+func parseAttempt(message []byte) (attempt, bool) {
+	found := attempt{quantity: 1}
 	for len(message) > 0 {
 		field, kind, size := protowire.ConsumeTag(message)
 		if size < 0 {

@@ -47,15 +47,15 @@ func (one *shop) issueOverHTTP(to http.ResponseWriter, from *http.Request) {
 	answer(to, text)
 }
 
-type pressBody struct {
+type attemptBody struct {
 	Quantity      int64  `json:"quantity"`
 	PurchaseToken string `json:"purchaseToken"`
 	RequestID     string `json:"requestId"`
 }
 
-// readPress reads the body through a buffer that is used again.
-func readPress(to http.ResponseWriter, from *http.Request) (pressBody, error) {
-	var body pressBody
+// readAttempt reads the body through a buffer that is used again.
+func readAttempt(to http.ResponseWriter, from *http.Request) (attemptBody, error) {
+	var body attemptBody
 	text := bodies.Get().(*bytes.Buffer)
 	defer bodies.Put(text)
 	text.Reset()
@@ -66,12 +66,12 @@ func readPress(to http.ResponseWriter, from *http.Request) (pressBody, error) {
 }
 
 func (one *shop) purchaseOverHTTP(to http.ResponseWriter, from *http.Request) {
-	body, err := readPress(to, from)
+	body, err := readAttempt(to, from)
 	if err != nil {
 		http.Error(to, "the body is malformed", http.StatusBadRequest)
 		return
 	}
-	outcome, number, err := one.purchase(from.Context(), from.Header.Get("Authorization"), press{
+	outcome, number, err := one.purchase(from.Context(), from.Header.Get("Authorization"), attempt{
 		sku: strings.Clone(from.PathValue("sku")), quantity: max(body.Quantity, 1),
 		token: []byte(body.PurchaseToken), request: body.RequestID,
 	})

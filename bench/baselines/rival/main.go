@@ -3,7 +3,7 @@
 // makes, in the same order: the sold-out flag, the buckets, the identity (verified once,
 // remembered), the purchase token. One EVALSHA an attempt decides and writes the outbox entry.
 //
-// What the mesh has and this has not: a relay (nobody reads its outbox), tombstones, replicas that
+// What the mesh has and this has not: a relay (its outbox is never read), tombstones, replicas that
 // agree, draining, and refusals that are safe for winners who repeat their request after the sale
 // is sold out: its flag refuses them too.
 package main

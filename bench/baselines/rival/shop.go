@@ -43,7 +43,7 @@ func (one *shop) issue(authorization, sku string) (string, time.Time, error) {
 	return token, expires, nil
 }
 
-type press struct {
+type attempt struct {
 	sku      string
 	quantity int64
 	token    []byte
@@ -51,7 +51,7 @@ type press struct {
 }
 
 func (one *shop) purchase(
-	ctx context.Context, authorization string, wanted press,
+	ctx context.Context, authorization string, wanted attempt,
 ) (int64, string, error) {
 	now := time.Now()
 	if wanted.request == "" || len(wanted.request) > 64 || wanted.quantity < 1 {

@@ -13,8 +13,8 @@
 {{- end }}
 {{- end }}
 
-{{/* What is fixed about each stage: its program, its ports, the stages and the stores it calls. */}}
-{{- define "seckill.stages" -}}
+{{/* What is fixed about each service: its program, its ports, the services and the stores it calls. */}}
+{{- define "seckill.services" -}}
 gateway: {module: gateway, port: 50051, metricsPort: 9101, calls: [inventory, order], stores: []}
 inventory: {module: inventory_svc, port: 50052, metricsPort: 9102, calls: [order], stores: [redis, kafka]}
 order: {module: order_svc, port: 50053, metricsPort: 9103, calls: [], stores: [redis, kafka, postgres]}
@@ -50,8 +50,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
-{{/* Address of a stage for gRPC's own resolver, which sees every pod of a headless Service. */}}
+{{/* Address of a service for gRPC's own resolver, which sees every pod of a headless Service. */}}
 {{- define "seckill.target" -}}
-{{- $stage := get (include "seckill.stages" .root | fromYaml) .component -}}
-dns:///{{ include "seckill.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ $stage.port }}
+{{- $service := get (include "seckill.services" .root | fromYaml) .component -}}
+dns:///{{ include "seckill.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ $service.port }}
 {{- end }}

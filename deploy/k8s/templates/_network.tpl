@@ -1,14 +1,14 @@
-{{/* Who may reach a stage. Takes (dict "root" $ "component" "gateway"). */}}
+{{/* Who may reach a service. Takes (dict "root" $ "component" "gateway"). */}}
 {{- define "seckill.ingressRules" -}}
-{{- $stages := include "seckill.stages" .root | fromYaml -}}
-{{- $stage := get $stages .component -}}
+{{- $services := include "seckill.services" .root | fromYaml -}}
+{{- $service := get $services .component -}}
 {{- $policy := .root.Values.networkPolicy -}}
 {{- $edge := eq .component "gateway" -}}
 {{- $open := and $edge (not $policy.gatewayFrom) -}}
-- ports: [{port: {{ $stage.port }}, protocol: TCP}]
+- ports: [{port: {{ $service.port }}, protocol: TCP}]
   {{- if not $open }}
   from:
-    {{- range $caller, $facts := $stages }}
+    {{- range $caller, $facts := $services }}
     {{- if has $.component $facts.calls }}
     {{- include "seckill.peer" (dict "root" $.root "component" $caller) | nindent 4 }}
     {{- end }}
@@ -22,7 +22,7 @@
     {{- end }}
   {{- end }}
 {{- with $policy.metricsFrom }}
-- ports: [{port: {{ $stage.metricsPort }}, protocol: TCP}]
+- ports: [{port: {{ $service.metricsPort }}, protocol: TCP}]
   from:
     {{- toYaml . | nindent 4 }}
 {{- end }}
@@ -30,9 +30,9 @@
 
 {{/* What a pod may reach. Takes (dict "root" $ "calls" (list "order") "stores" (list "redis")). */}}
 {{- define "seckill.egressRules" -}}
-{{- $stages := include "seckill.stages" .root | fromYaml -}}
+{{- $services := include "seckill.services" .root | fromYaml -}}
 {{- range .calls }}
-- ports: [{port: {{ (get $stages .).port }}, protocol: TCP}]
+- ports: [{port: {{ (get $services .).port }}, protocol: TCP}]
   to:
     {{- include "seckill.peer" (dict "root" $.root "component" .) | nindent 4 }}
 {{- end }}

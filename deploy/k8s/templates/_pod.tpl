@@ -1,14 +1,14 @@
-{{/* Settings of one stage, name to value, without secrets. */}}
-{{- define "seckill.settings" -}}
-{{- $stage := get (include "seckill.stages" .root | fromYaml) .component -}}
+{{/* Settings of one service, name to value, without secrets. */}}
+{{- define "seckill.runtime.settings" -}}
+{{- $service := get (include "seckill.services" .root | fromYaml) .component -}}
 {{- $settings := dict "profile" "production" -}}
 {{- $_ := set $settings "drain_timeout_s" .root.Values.drain.timeoutSeconds -}}
-{{- $_ := set $settings (printf "%s_listen" .component) (printf "0.0.0.0:%v" $stage.port) -}}
-{{- $_ := set $settings (printf "%s_metrics_listen" .component) (printf "0.0.0.0:%v" $stage.metricsPort) -}}
-{{- range $stage.calls -}}
+{{- $_ := set $settings (printf "%s_listen" .component) (printf "0.0.0.0:%v" $service.port) -}}
+{{- $_ := set $settings (printf "%s_metrics_listen" .component) (printf "0.0.0.0:%v" $service.metricsPort) -}}
+{{- range $service.calls -}}
 {{- $_ := set $settings (printf "%s_target" .) (include "seckill.target" (dict "root" $.root "component" .)) -}}
 {{- end -}}
-{{- if has "kafka" $stage.stores -}}
+{{- if has "kafka" $service.stores -}}
 {{- $_ := set $settings "kafka_bootstrap" .root.Values.kafka.bootstrap -}}
 {{- $_ := set $settings "orders_topic" .root.Values.kafka.ordersTopic -}}
 {{- $_ := set $settings "dead_letter_topic" .root.Values.kafka.deadLetterTopic -}}
@@ -18,6 +18,13 @@
 {{- $_ := set $settings "gateway_jwks" (default "/etc/seckill/jwks.json" .jwks.url) -}}
 {{- $_ := set $settings "gateway_jwt_issuer" .jwt.issuer -}}
 {{- $_ := set $settings "gateway_jwt_audience" .jwt.audience -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq .component "order") (include "seckill.jwks" .) -}}
+{{- with .root.Values.order.operators -}}
+{{- $_ := set $settings "order_operator_jwks" (default "/etc/seckill/jwks.json" .jwks.url) -}}
+{{- $_ := set $settings "order_operator_jwt_issuer" (required "order.operators.jwt.issuer is required with order.operators.jwks" .jwt.issuer) -}}
+{{- $_ := set $settings "order_operator_jwt_audience" .jwt.audience -}}
 {{- end -}}
 {{- end -}}
 {{- $own := get (get .root.Values .component) "settings" -}}
@@ -41,16 +48,21 @@ SECKILL_{{ upper $name }}: {{ include "seckill.scalar" $value | quote }}
 {{- end }}
 
 {{- define "seckill.env" -}}
-{{- $stage := get (include "seckill.stages" .root | fromYaml) .component -}}
+{{- $service := get (include "seckill.services" .root | fromYaml) .component -}}
 {{- with .root.Values -}}
-{{- if has "redis" $stage.stores }}
+{{- if has "redis" $service.stores }}
 {{ include "seckill.secretEnv" (dict "variable" "SECKILL_REDIS_URL" "secret" .redis.existingSecret) }}
 {{- end }}
-{{- if has "postgres" $stage.stores }}
+{{- if has "postgres" $service.stores }}
 {{ include "seckill.secretEnv" (dict "variable" "SECKILL_POSTGRES_DSN" "secret" .postgres.existingSecret) }}
 {{- end }}
 {{- if eq $.component "gateway" }}
 {{ include "seckill.secretEnv" (dict "variable" "SECKILL_GATEWAY_TOKEN_KEYS" "secret" .gateway.tokenKeys.existingSecret) }}
+{{- with .gateway.sharedBuckets }}
+{{- if .enabled }}
+{{ include "seckill.secretEnv" (dict "variable" "SECKILL_GATEWAY_REDIS_URL" "secret" (ternary .existingSecret $.root.Values.redis.existingSecret (ne .existingSecret.name ""))) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if and (eq $.component "order") .order.webhooks.existingSecret.name }}
 {{ include "seckill.secretEnv" (dict "variable" "SECKILL_ORDER_WEBHOOK_ENDPOINTS" "secret" .order.webhooks.existingSecret) }}
@@ -79,7 +91,27 @@ readinessProbe:
   failureThreshold: 2
 {{- end }}
 
-{{/* The JWKS volume of the gateway. */}}
+{{/* Where a component's JWKS is, as YAML; nothing if it needs none. Takes (dict "root" $ "component" "order"). */}}
+{{- define "seckill.jwks" -}}
+{{- if eq .component "gateway" -}}
+{{ toYaml .root.Values.gateway.jwks }}
+{{- else if eq .component "order" -}}
+{{- with .root.Values.order.operators.jwks -}}
+{{- if or .url .existingConfigMap.name .existingSecret.name -}}
+{{ toYaml . }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Whether a component reads its JWKS from a volume: "true" or nothing. */}}
+{{- define "seckill.jwksMounted" -}}
+{{- with include "seckill.jwks" . | fromYaml -}}
+{{- if not .url -}}true{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The volume of a component's JWKS. */}}
 {{- define "seckill.jwksVolume" -}}
 - name: jwks
   {{- with .existingConfigMap }}
@@ -98,10 +130,10 @@ readinessProbe:
 {{- define "seckill.container" -}}
 image: {{ include "seckill.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-args: [{{ .stage.module }}]
+args: [{{ .service.module }}]
 ports:
-  - {name: grpc, containerPort: {{ .stage.port }}}
-  - {name: metrics, containerPort: {{ .stage.metricsPort }}}
+  - {name: grpc, containerPort: {{ .service.port }}}
+  - {name: metrics, containerPort: {{ .service.metricsPort }}}
 envFrom:
   - configMapRef:
       name: {{ include "seckill.fullname" .root }}-{{ .component }}
@@ -109,7 +141,7 @@ envFrom:
 env:
   {{- . | nindent 2 }}
 {{- end }}
-{{ include "seckill.probes" .stage }}
+{{ include "seckill.probes" .service }}
 lifecycle:
   preStop:
     sleep: {seconds: {{ .root.Values.drain.preStopSeconds }}}
@@ -119,7 +151,7 @@ resources:
   {{- toYaml (get .root.Values .component).resources | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
-{{- if and (eq .component "gateway") (not .root.Values.gateway.jwks.url) }}
+{{- if include "seckill.jwksMounted" . }}
   - {name: jwks, mountPath: /etc/seckill, readOnly: true}
 {{- end }}
 {{- end }}

@@ -51,7 +51,7 @@ SECKILL_{{ upper $name }}: {{ include "seckill.scalar" $value | quote }}
 {{- end }}
 {{- end }}
 
-{{/* A container of our own image in the edge's pod. Takes (dict "root" $ "module" "deploy.edge"). */}}
+{{/* A container of our own image in the edge's pod. Takes (dict "root" $ "module" "edge"). */}}
 {{- define "seckill.edgeOwn" -}}
 image: {{ include "seckill.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
@@ -98,7 +98,8 @@ readinessProbe:
   failureThreshold: 2
 lifecycle:
   preStop:
-    # Envoy ends at once when it is told to, so calls under way end before that.
+    # Envoy ends at once when it is told to. Meanwhile the agent, which gets SIGTERM first, has its
+    # clients go elsewhere and its calls end.
     sleep: {seconds: {{ add .Values.drain.preStopSeconds .Values.drain.timeoutSeconds }}}
 securityContext:
   {{- toYaml .Values.containerSecurityContext | nindent 2 }}

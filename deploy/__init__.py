@@ -1,1 +1,0 @@
-"""Everything that puts the services somewhere: the local stack, images and charts."""

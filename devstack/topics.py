@@ -1,0 +1,61 @@
+"""Create Kafka topics, explicitly and any number of times."""
+
+import asyncio
+from collections.abc import Mapping
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from devstack.deadline import POLL_INTERVAL_S, Deadline
+from devstack.errors import StackError
+
+REQUEST_TIMEOUT_MS = 15_000
+
+
+async def create_topics(
+    bootstrap: str,
+    partitions: Mapping[str, int],
+    configs: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    replication_factor: int = 1,
+) -> None:
+    """Create the topics that do not exist yet; those that exist stay as they are.
+
+    Args:
+        bootstrap: the brokers, host:port.
+        partitions: number of partitions by topic name.
+        configs: topic settings by topic name, e.g. {"orders": {"retention.ms": "86400000"}}.
+        replication_factor: replicas of each partition; a local stack has one broker.
+
+    Raises:
+        StackError: Kafka refused a topic; names it.
+        KafkaConnectionError: no broker answers.
+    """
+    settings = configs or {}
+    wanted = [
+        NewTopic(name, count, replication_factor, topic_configs=dict(settings.get(name, {})))
+        for name, count in partitions.items()
+    ]
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+        response = await admin.create_topics(wanted)
+        for name, code, *details in response.topic_errors:
+            if code not in {0, TopicAlreadyExistsError.errno}:
+                reason = next(iter(details), None) or for_code(code).__name__
+                raise StackError(f"Kafka does not create the topic {name}: {reason}")
+        await _until_known(admin, list(partitions))
+    finally:
+        await admin.close()
+
+
+async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """The controller has the topics; wait until the broker that answers clients has them too."""
+    deadline = Deadline(REQUEST_TIMEOUT_MS / 1000)
+    while True:
+        found = await admin.describe_topics(names)
+        if all(topic["error_code"] == 0 for topic in found):
+            return
+        if deadline.passed:
+            raise StackError(f"Kafka has created {', '.join(names)} but does not serve them")
+        await asyncio.sleep(POLL_INTERVAL_S)

@@ -1,0 +1,56 @@
+"""`python -m edge.render`: write Envoy's configuration, from the settings alone.
+
+Into SECKILL_EDGE_DIRECTORY: envoy.json, the file to start Envoy with; routes/routes.json, which the
+agent replaces; with TLS, files that name the certificates. None of them contains a secret.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from edge.bootstrap import bootstrap
+from edge.listener import ROUTES_FILE
+from edge.refusals import RefusalPlan, route_configuration
+from edge.settings import EdgeSettings
+from edge.tls import secrets
+from edge.typed import Json
+from edge.web import list_files
+from seckill.runtime.settings import load
+
+CONFIGURATION_FILE = "envoy.json"
+# Granted by no agent.
+NO_LEASE = "lease.none"
+
+
+def routes_path(settings: EdgeSettings) -> Path:
+    """Return the path of the routes file."""
+    return settings.edge_directory / "routes" / ROUTES_FILE
+
+
+def write_atomically(settings: EdgeSettings, path: Path, content: Json) -> None:
+    """Replace a JSON file: a reader sees the old one or the new one, never a part."""
+    # Outside the folder that Envoy watches, which so sees the finished file only.
+    unfinished = settings.edge_directory / f".{path.name}.{os.getpid()}"
+    unfinished.write_text(json.dumps(content, separators=(",", ":")))
+    unfinished.rename(path)
+
+
+def write_routes(settings: EdgeSettings, plan: RefusalPlan, lease: str) -> None:
+    """Replace the routes. Raises OSError if they cannot be written."""
+    routes = route_configuration(settings, plan, lease)
+    write_atomically(settings, routes_path(settings), {"resources": [routes]})
+
+
+def render(settings: EdgeSettings) -> Path:
+    """Write all files; return the path of the one to start Envoy with. Raises OSError."""
+    folder = settings.edge_directory
+    routes_path(settings).parent.mkdir(parents=True, exist_ok=True)
+    write_routes(settings, RefusalPlan(files=list_files(settings.edge_web_directory)), NO_LEASE)
+    for name, content in secrets(settings).items():
+        write_atomically(settings, folder / name, content)
+    write_atomically(settings, folder / CONFIGURATION_FILE, bootstrap(settings))
+    return folder / CONFIGURATION_FILE
+
+
+if __name__ == "__main__":
+    render(load(EdgeSettings))

@@ -1,0 +1,69 @@
+"""Serves with the http2 front: its listener, and the grpc.aio server behind it."""
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.front.call import BatchedMethod
+from gateway.front.http2 import Http2Front
+from gateway.front.limits import FrontLimits
+from gateway.front.load import TimedAdmission
+from gateway.front.passthrough import PassedThrough
+from gateway.front.tls import Certificate
+from seckill.runtime.server import Health, Register, serving
+from seckill.runtime.settings import ProcessSettings
+
+
+@asynccontextmanager
+async def http2_front(
+    listen: str,
+    methods: Sequence[BatchedMethod],
+    register: Register,
+    *,
+    settings: ProcessSettings,
+    admission: TimedAdmission,
+    limits: FrontLimits,
+    speaks_json: bool,
+    certificate: Certificate | None,
+    health_state: Health,
+    services: Sequence[str],
+) -> AsyncIterator[int]:
+    """Serve on `listen` until the context ends, then let calls in flight finish.
+
+    Args:
+        listen: "host:port"; port 0 takes a free one.
+        methods: served in batches.
+        register: adds the servicers of all other methods to the server behind.
+        admission: refuses calls of `methods` for which there is no time.
+        limits: what callers may take.
+        speaks_json: serve the methods as JSON over HTTP/1.1 and 2, too.
+        certificate: None serves in clear.
+
+    Yields:
+        The port bound.
+    """
+    with tempfile.TemporaryDirectory(prefix="seckill-gateway-") as folder:
+        path = str(Path(folder) / "behind.sock")
+        async with serving(
+            f"unix:{path}",
+            register,
+            settings=settings,
+            health_state=health_state,
+            services=services,
+        ):
+            behind = PassedThrough(
+                path, streams_max=limits.passed_streams_max, bytes_max=limits.passed_bytes_max
+            )
+            front = Http2Front(
+                methods,
+                admission=admission,
+                limits=limits,
+                behind=behind,
+                speaks_json=speaks_json,
+            )
+            try:
+                yield await front.listen(listen, certificate)
+                await front.drain(limits.drain_timeout_s)
+            finally:
+                await front.close()

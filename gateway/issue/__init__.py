@@ -1,0 +1,1 @@
+"""Issues purchase tokens, charged to buckets that all gateways share."""

@@ -1,0 +1,1 @@
+"""InventoryService over gRPC: requests are checked here and passed on."""

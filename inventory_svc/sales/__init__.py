@@ -1,0 +1,1 @@
+"""Sales: their terms and state, their rebuild, and what watchers are told of them."""

@@ -1,0 +1,188 @@
+"""Rebuilds a sale that Redis has lost from the database (docs/adr/0007)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from inventory_svc import metrics
+from inventory_svc.outbox.relay import Relay
+from inventory_svc.outbox.streams import OutboxStreams, outboxes_of
+from inventory_svc.sales.registry import SaleRegistry
+from inventory_svc.sales.sales import Sales, to_fields
+from inventory_svc.stock.hold import format_hold
+from inventory_svc.stock.loader import NOTHING_STAGED, SaleLoader
+from seckill.errors import ConsumersLagging, SaleStateConflict, SeckillError
+from seckill.runtime.clock import Clock
+from seckill.v1 import order_pb2
+
+OUTBOX_INTERVAL_S = 0.1
+REBUILD_INTERVAL_S = 0.1
+log = structlog.get_logger()
+
+
+class Rebuilder:
+    """Rebuilds lost sales, step by step; a rebuild that dies starts again with the next call.
+
+    While the sale is not loaded nothing is reserved and nothing is released, so what the database
+    says stands still but for orders that end, and for messages that were still on their way.
+    """
+
+    def __init__(
+        self,
+        *,
+        sales: Sales,
+        loader: SaleLoader,
+        streams: OutboxStreams,
+        relay: Relay,
+        registry: SaleRegistry,
+        clock: Clock,
+        redis_timeout_s: float,
+    ) -> None:
+        """`redis_timeout_s`: longest wait for one command."""
+        self._sales = sales
+        self._loader = loader
+        self._streams = streams
+        self._relay = relay
+        self._registry = registry
+        self._clock = clock
+        self._redis_timeout_s = redis_timeout_s
+
+    async def rebuild(self, sku: str, *, timeout_s: float) -> None:
+        """Load a sale that is registered and not loaded, under its next epoch.
+
+        Args:
+            timeout_s: how long the outbox and the consumers may take to drain.
+
+        Raises:
+            SaleStateConflict: it is loaded, by now or by another rebuild; nothing was changed.
+            ConsumersLagging: reservations are still on their way, or another rebuild came between
+                and has not loaded the sale in time.
+            SaleNotFound, as OrderService says it: it is not registered.
+            DependencyUnavailable, OutcomeUnknown: a store or order_svc does not answer.
+        """
+        ends_s = self._clock.monotonic_s() + timeout_s
+        (sale,) = await self._sales.read([sku])
+        if sale.loaded:
+            raise SaleStateConflict("the sale is loaded; only a lost one is rebuilt")
+        await self._drain_outbox(sku, ends_s=ends_s)
+        rebuild = await self._registry.begin_rebuild(sku, timeout_s=self._left_s(ends_s))
+        await self._sales.remember(sku)
+        try:
+            record, units = await self._stage(sku, epoch=rebuild.epoch, ends_s=ends_s)
+        except _OvertakenError:
+            await self._until_loaded(sku, ends_s=ends_s)
+            raise SaleStateConflict("another rebuild has loaded the sale") from None
+        loaded = await self._loader.load(
+            sku,
+            to_fields(
+                record.terms,
+                now_ms=await self._sales.now_ms(),
+                state=record.state,
+                revision=record.revision,
+                terms_revision=record.terms_revision,
+            ),
+            epoch=rebuild.epoch,
+            units=units.free,
+            staged=units.staged,
+            timeout_s=self._redis_timeout_s,
+        )
+        if not loaded:
+            raise SaleStateConflict("another rebuild has loaded the sale")
+        metrics.SALE_REBUILDS_TOTAL.inc()
+        log.info(
+            "sale rebuilt",
+            sku=sku,
+            epoch=rebuild.epoch,
+            units=units.free,
+            holds=units.staged.buyers,
+        )
+
+    async def _until_loaded(self, sku: str, *, ends_s: float) -> None:
+        """Wait for the rebuild that overtook this one."""
+        while True:
+            (sale,) = await self._sales.read([sku])
+            if sale.loaded:
+                return
+            if self._clock.monotonic_s() >= ends_s:
+                raise ConsumersLagging("another rebuild of the sale has started")
+            await asyncio.sleep(REBUILD_INTERVAL_S)
+
+    async def _drain_outbox(self, sku: str, *, ends_s: float) -> None:
+        """Wait until the relays have moved what is left of the outbox."""
+        left = (await self._streams.backlog(outboxes_of(sku))).total
+        if left:
+            # The relays look only at the outboxes of sales they know.
+            await self._sales.remember(sku)
+        while left:
+            if self._clock.monotonic_s() >= ends_s:
+                raise ConsumersLagging(f"{left} reservations are not in kafka yet")
+            self._relay.look_at(sku)
+            await asyncio.sleep(OUTBOX_INTERVAL_S)
+            left = (await self._streams.backlog(outboxes_of(sku))).total
+
+    async def _stage(
+        self, sku: str, *, epoch: int, ends_s: float
+    ) -> tuple[order_pb2.SaleRecord, "_Units"]:
+        """Stage the holds as the database has them at one moment, and count units."""
+        parts = self._registry.snapshot(sku, timeout_s=self._left_s(ends_s))
+        first = await anext(parts)
+        if first.sale.epoch != epoch:
+            raise _OvertakenError
+        units = _Units(total=first.sale.terms.total_units)
+        await self._loader.unstage(sku, epoch=epoch)
+        async for orders in _orders(parts):
+            units.staged += await self._loader.stage(sku, _holds(orders), epoch=epoch)
+            units.held += sum(order.quantity for order in orders if order.holds_units)
+        if units.held != first.sale.sold_units:
+            raise SeckillError("the database contradicts itself: sold is not what orders hold")
+        return first.sale, units
+
+    def _left_s(self, ends_s: float) -> float:
+        left_s = ends_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            raise ConsumersLagging
+        return left_s
+
+
+class _OvertakenError(Exception):
+    """Another rebuild of the sale has started, under a later epoch."""
+
+
+class _Units:
+    """Counts the units of a snapshot."""
+
+    def __init__(self, *, total: int) -> None:
+        self._total = total
+        self.held = 0
+        self.staged = NOTHING_STAGED
+
+    @property
+    def free(self) -> int:
+        return self._total - self.held
+
+
+async def _orders(
+    parts: AsyncIterator[order_pb2.SnapshotSaleResponse],
+) -> AsyncIterator[Sequence[order_pb2.SaleOrder]]:
+    async for part in parts:
+        yield part.orders
+
+
+def _holds(orders: Sequence[order_pb2.SaleOrder]) -> list[tuple[str, str]]:
+    """Pairs of user and hold. An order that holds no units leaves a released one, so that its
+    attempt gets its answer again and the sale's policy on buying again holds.
+    """
+    return [
+        (
+            order.user_id,
+            format_hold(
+                order.order_no,
+                quantity=order.quantity,
+                request_id=order.request_id,
+                released=not order.holds_units,
+                rejected=order.state == order_pb2.ORDER_STATE_REJECTED,
+            ),
+        )
+        for order in orders
+    ]

@@ -1,0 +1,145 @@
+"""OrderService as the registry of sales: what exists is decided there, not in Redis."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import grpc
+
+from seckill.runtime.clock import Clock
+from seckill.status import from_rpc_error
+from seckill.v1 import order_pb2, order_pb2_grpc, sale_pb2
+from seckill.validation import BATCH_MAX
+
+ORDER_SERVICE = "seckill.v1.OrderService"
+# Methods of OrderService that may be retried.
+READS = ("GetSaleTotals", "GetSaleRecord", "ListOpenSales")
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+# How long an answer about an unknown sku is kept, and for how many skus.
+ANSWER_TTL_S = 1.0
+ANSWERS_MAX = 1_024
+
+
+@contextmanager
+def order_faults() -> Iterator[None]:
+    """Turn a failed call of OrderService into the fault that it tells of."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error, service="order") from error
+
+
+class SaleRegistry:
+    """Registers sales, and tells an unknown sku from a sale that Redis has lost."""
+
+    def __init__(
+        self, stub: "order_pb2_grpc.OrderServiceAsyncStub", *, clock: Clock, timeout_s: float
+    ) -> None:
+        """`timeout_s`: longest wait for OrderService."""
+        self._stub = stub
+        self._clock = clock
+        self._timeout_s = timeout_s
+        # sku → (whether it is registered, until when that is kept).
+        self._answers: dict[str, tuple[bool, float]] = {}
+
+    async def register(
+        self, terms: sale_pb2.SaleTerms, *, timeout_s: float
+    ) -> order_pb2.RegisterSaleResponse:
+        """Register a sale. Raises what OrderService answers, or DependencyUnavailable."""
+        request = order_pb2.RegisterSaleRequest(terms=terms)
+        timeout_s = min(timeout_s, self._timeout_s)
+        with order_faults():
+            return await self._stub.RegisterSale(request, timeout=timeout_s)
+
+    async def record(
+        self, request: order_pb2.RecordSaleRequest, *, metadata: Metadata, timeout_s: float
+    ) -> order_pb2.RecordSaleResponse:
+        """Record what operators made of a sale. Raises what OrderService answers."""
+        timeout_s = min(timeout_s, self._timeout_s)
+        with order_faults():
+            return await self._stub.RecordSale(request, metadata=metadata, timeout=timeout_s)
+
+    async def add_units(
+        self, request: order_pb2.AddUnitsRequest, *, metadata: Metadata, timeout_s: float
+    ) -> order_pb2.AddUnitsResponse:
+        """Add units for the operator of `metadata`. Raises what OrderService answers."""
+        timeout_s = min(timeout_s, self._timeout_s)
+        with order_faults():
+            return await self._stub.AddUnits(request, metadata=metadata, timeout=timeout_s)
+
+    async def change_terms(
+        self, request: order_pb2.ChangeTermsRequest, *, metadata: Metadata, timeout_s: float
+    ) -> order_pb2.SaleRecord:
+        """Change title and price for the operator. Raises what OrderService answers."""
+        timeout_s = min(timeout_s, self._timeout_s)
+        with order_faults():
+            answer = await self._stub.ChangeTerms(request, metadata=metadata, timeout=timeout_s)
+        return answer.sale
+
+    async def sale_record(self, sku: str, *, timeout_s: float) -> order_pb2.SaleRecord:
+        """Return the sale as it is on record. Raises what OrderService answers."""
+        request = order_pb2.GetSaleRecordRequest(sku=sku)
+        timeout_s = min(timeout_s, self._timeout_s)
+        with order_faults():
+            return (await self._stub.GetSaleRecord(request, timeout=timeout_s)).sale
+
+    async def open_sales(
+        self, *, page_size: int, page_token: str, timeout_s: float
+    ) -> order_pb2.ListOpenSalesResponse:
+        """Return a page of the sales that may sell. Raises what OrderService answers."""
+        request = order_pb2.ListOpenSalesRequest(page_size=page_size, page_token=page_token)
+        with order_faults():
+            return await self._stub.ListOpenSales(request, timeout=min(timeout_s, self._timeout_s))
+
+    async def begin_rebuild(self, sku: str, *, timeout_s: float) -> order_pb2.BeginRebuildResponse:
+        """Await the consumers, then raise the epoch. Raises what OrderService answers."""
+        request = order_pb2.BeginRebuildRequest(sku=sku)
+        with order_faults():
+            return await self._stub.BeginRebuild(request, timeout=timeout_s)
+
+    async def snapshot(
+        self, sku: str, *, timeout_s: float
+    ) -> AsyncIterator[order_pb2.SnapshotSaleResponse]:
+        """Yield the sale, then its orders in parts. Raises what OrderService answers."""
+        request = order_pb2.SnapshotSaleRequest(sku=sku)
+        with order_faults():
+            async for part in self._stub.SnapshotSale(request, timeout=timeout_s):
+                yield part
+
+    async def await_consumed(self, *, timeout_s: float) -> None:
+        """Return once what Kafka has now is in the database. Raises what OrderService answers."""
+        with order_faults():
+            await self._stub.AwaitConsumed(order_pb2.AwaitConsumedRequest(), timeout=timeout_s)
+
+    async def known_orders(self, order_nos: Sequence[str], *, timeout_s: float) -> set[str]:
+        """Return those of the numbers that are orders, in any state.
+
+        Raises what OrderService answers.
+        """
+        known: set[str] = set()
+        for start in range(0, len(order_nos), BATCH_MAX):
+            chunk = order_nos[start : start + BATCH_MAX]
+            request = order_pb2.BatchGetOrdersRequest(order_nos=chunk)
+            with order_faults():
+                answer = await self._stub.BatchGetOrders(request, timeout=timeout_s)
+            known |= {number for number, order in zip(chunk, answer.orders, strict=True) if order}
+        return known
+
+    async def registered(self, sku: str, *, timeout_s: float) -> bool:
+        """Return whether the sale exists; True if OrderService does not answer.
+
+        A caller that is told "not loaded" comes back, one that is told "not found" gives up.
+        """
+        known = self._answers.get(sku)
+        if known is not None and self._clock.monotonic_s() < known[1]:
+            return known[0]
+        request = order_pb2.GetSaleTotalsRequest(sku=sku)
+        exists = True
+        try:
+            await self._stub.GetSaleTotals(request, timeout=min(timeout_s, self._timeout_s))
+        except grpc.aio.AioRpcError as error:
+            exists = error.code() is not grpc.StatusCode.NOT_FOUND
+        if len(self._answers) >= ANSWERS_MAX:
+            self._answers.clear()
+        self._answers[sku] = (exists, self._clock.monotonic_s() + ANSWER_TTL_S)
+        return exists

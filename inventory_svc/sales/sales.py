@@ -1,0 +1,255 @@
+"""Sales as Redis has them: the hash of a sale, to and from the messages of the contract."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from redis.exceptions import ResponseError
+
+from inventory_svc.keys import SKUS, sale_key, stock_key, users_key
+from inventory_svc.stock.scripts import UPDATE_SALE, ScriptRunner
+from seckill.errors import DependencyUnavailable, InvalidField, SaleNotLoaded, SaleStateConflict
+from seckill.runtime.redis_client import redis_faults
+from seckill.v1 import order_pb2, sale_pb2
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+# Sales read by one pipeline.
+READ_CHUNK = 256
+# Replies of update_sale.lua.
+_NOT_LOADED, _CLOSED, _NO_WINDOW = -1, -2, -3
+
+_STATE_NAMES = {
+    sale_pb2.SALE_STATE_OPEN: "open",
+    sale_pb2.SALE_STATE_PAUSED: "paused",
+    sale_pb2.SALE_STATE_CLOSED: "closed",
+}
+_STATES = {name.encode(): state for state, name in _STATE_NAMES.items()}
+# New values of state, start_ms and end_ms, as far as an operator gives them.
+Changes: TypeAlias = Mapping[str, str | int]
+
+
+def to_fields(
+    terms: sale_pb2.SaleTerms,
+    *,
+    now_ms: int,
+    state: sale_pb2.SaleState.ValueType = sale_pb2.SALE_STATE_OPEN,
+    revision: int = 0,
+    terms_revision: int = 0,
+) -> dict[str, str | int]:
+    """Return the hash of a sale to load with `terms`; load.lua adds the epoch.
+
+    Args:
+        now_ms: Unix time by the clock of Redis; when a sale starts whose start_time is unset.
+        state: as operators left it.
+        revision: number of the operators' last change of state or window, 0 if there was none.
+        terms_revision: how often they changed title or price.
+    """
+    end_ms = terms.end_time.ToMilliseconds()
+    # A sale that is rebuilt may be over: its window must still be one.
+    start_ms = min(now_ms, end_ms - 1)
+    if terms.HasField("start_time"):
+        start_ms = terms.start_time.ToMilliseconds()
+    return {
+        "state": _STATE_NAMES[state],
+        "revision": revision,
+        "terms_revision": terms_revision,
+        "start_ms": start_ms,
+        "end_ms": end_ms,
+        "limit": terms.purchase_limit,
+        "rebuy": int(terms.rebuy_allowed),
+        "title": terms.title,
+        "total": terms.total_units,
+        "currency": terms.unit_price.currency,
+        "price": terms.unit_price.minor_units,
+        "window_ms": terms.payment_window.ToMilliseconds(),
+    }
+
+
+def to_sale(sku: str, fields: Mapping[bytes, bytes], stock: bytes | None) -> sale_pb2.Sale:
+    """Return the sale; not loaded, with nothing but its sku, if a key is missing."""
+    if b"state" not in fields or stock is None:
+        return sale_pb2.Sale(terms=sale_pb2.SaleTerms(sku=sku))
+    remaining = max(0, int(stock))
+    sale = sale_pb2.Sale(
+        terms=sale_pb2.SaleTerms(
+            sku=sku,
+            title=fields[b"title"].decode(),
+            total_units=int(fields[b"total"]),
+            unit_price=sale_pb2.Money(
+                currency=fields[b"currency"].decode(), minor_units=int(fields[b"price"])
+            ),
+            purchase_limit=int(fields[b"limit"]),
+            rebuy_allowed=fields[b"rebuy"] == b"1",
+        ),
+        state=_STATES[fields[b"state"]],
+        remaining_units=remaining,
+        sold_out=remaining == 0,
+        epoch=int(fields[b"epoch"]),
+        loaded=True,
+    )
+    sale.terms.start_time.FromMilliseconds(int(fields[b"start_ms"]))
+    sale.terms.end_time.FromMilliseconds(int(fields[b"end_ms"]))
+    sale.terms.payment_window.FromMilliseconds(int(fields[b"window_ms"]))
+    return sale
+
+
+def to_changes(
+    *,
+    state: sale_pb2.SaleState.ValueType,
+    start_time: Timestamp | None,
+    end_time: Timestamp | None,
+) -> Changes:
+    """Return what of a sale's hash is to change; unspecified and None leave things as they are."""
+    changes = (
+        ("state", _STATE_NAMES.get(state)),
+        ("start_ms", start_time and start_time.ToMilliseconds()),
+        ("end_ms", end_time and end_time.ToMilliseconds()),
+    )
+    return {name: value for name, value in changes if value is not None}
+
+
+def _to_sale_or_lost(sku: str, fields: Any, stock: Any) -> sale_pb2.Sale:
+    for reply in (fields, stock):
+        if not isinstance(reply, ResponseError):
+            continue
+        if not str(reply).startswith("WRONGTYPE"):
+            # A server that is busy, or refuses us, has not lost the sale.
+            raise DependencyUnavailable("redis refuses to tell of a sale") from reply
+        return to_sale(sku, {}, None)
+    return to_sale(sku, fields, stock)
+
+
+class Sales:
+    """Reads sales, and changes what operators may change. DependencyUnavailable without Redis."""
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self._redis = client
+        self._scripts = ScriptRunner(client)
+
+    async def now_ms(self) -> int:
+        """Return the Unix time in milliseconds by the clock of Redis."""
+        with redis_faults():
+            seconds, microseconds = await self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def skus(self) -> list[str]:
+        """Return the skus of all sales, sorted."""
+        with redis_faults():
+            members: Any = await self._redis.smembers(SKUS)
+        return sorted(member.decode() for member in members)
+
+    async def count(self) -> int:
+        """Count all sales."""
+        with redis_faults():
+            return int(await self._redis.scard(SKUS))
+
+    async def known(self, sku: str) -> bool:
+        """Return whether a sale with this sku was ever created here."""
+        with redis_faults():
+            return bool(await self._redis.sismember(SKUS, sku))
+
+    async def remember(self, sku: str) -> None:
+        """Note the sku before its sale is loaded, so that a lost sale is missed."""
+        with redis_faults():
+            await self._redis.sadd(SKUS, sku)
+
+    async def read(self, skus: Sequence[str]) -> list[sale_pb2.Sale]:
+        """Return the sales in the order of `skus`; those whose keys are missing are not loaded."""
+        sales: list[sale_pb2.Sale] = []
+        for start in range(0, len(skus), READ_CHUNK):
+            chunk = skus[start : start + READ_CHUNK]
+            pipeline = self._redis.pipeline(transaction=False)
+            for sku in chunk:
+                pipeline.hgetall(sale_key(sku))
+                pipeline.get(stock_key(sku))
+            with redis_faults():
+                # A key of the wrong type is an answer about one sale, not a fault of all.
+                replies = await pipeline.execute(raise_on_error=False)
+            sales += map(_to_sale_or_lost, chunk, replies[0::2], replies[1::2])
+        return sales
+
+    async def holders(self, sku: str) -> list[str]:
+        """Return the users with a hold on the sale, live or released, in no order."""
+        with redis_faults():
+            users: Any = await self._redis.hkeys(users_key(sku))
+        return [user.decode() for user in users]
+
+    async def holder_count(self, sku: str) -> int:
+        """Count the users with a hold, live or released; it only grows while the sale is loaded."""
+        with redis_faults():
+            return int(await self._redis.hlen(users_key(sku)))
+
+    async def record(self, sku: str) -> order_pb2.RecordSaleRequest | None:
+        """Return what operators made of the sale, for the database; None if it is not loaded."""
+        names = ("state", "start_ms", "end_ms", "revision")
+        with redis_faults():
+            found: Any = await self._redis.hmget(sale_key(sku), names)
+        state, start_ms, end_ms, revision = found
+        if state is None:
+            return None
+        record = order_pb2.RecordSaleRequest(
+            sku=sku, state=_STATES[state], revision=int(revision or 0)
+        )
+        record.start_time.FromMilliseconds(int(start_ms))
+        record.end_time.FromMilliseconds(int(end_ms))
+        return record
+
+    async def versions(self, sku: str) -> tuple[int, int]:
+        """Return the total of a loaded sale, and how often its title or price were changed."""
+        with redis_faults():
+            found: Any = await self._redis.hmget(sale_key(sku), ("total", "terms_revision"))
+        total, terms_revision = found
+        return int(total or 0), int(terms_revision or 0)
+
+    async def update(self, sku: str, given: Changes, *, timeout_s: float) -> sale_pb2.Sale:
+        """Change state, start and end, as far as they are given.
+
+        Args:
+            timeout_s: how long to wait for Redis.
+
+        Returns:
+            The sale as it is then.
+
+        Raises:
+            SaleNotLoaded: its keys are missing.
+            SaleStateConflict: it is closed, for good.
+            InvalidField: its end would not be after its start.
+            DependencyUnavailable, OutcomeUnknown: as ScriptRunner.run_for_operator.
+        """
+        return await self._update(sku, given, apply=True, timeout_s=timeout_s)
+
+    async def require_updatable(self, sku: str, given: Changes, *, timeout_s: float) -> None:
+        """Raise what `update` would, and change nothing."""
+        await self._update(sku, given, apply=False, timeout_s=timeout_s)
+
+    async def has_begun(self, sku: str) -> bool:
+        """Return whether a loaded sale has started, by the clock of Redis, or ever sold a unit."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.hget(sale_key(sku), "start_ms")
+        pipeline.exists(users_key(sku))
+        with redis_faults():
+            (seconds, _), start_ms, has_holds = await pipeline.execute()
+        return bool(has_holds) or int(seconds) * 1000 >= int(start_ms or 0)
+
+    async def _update(
+        self, sku: str, given: Changes, *, apply: bool, timeout_s: float
+    ) -> sale_pb2.Sale:
+        words = [word for change in given.items() for word in change]
+        status, *reply = await self._scripts.run_for_operator(
+            UPDATE_SALE,
+            [sale_key(sku), stock_key(sku)],
+            [sku, int(apply), *words],
+            timeout_s=timeout_s,
+        )
+        if status == _NOT_LOADED:
+            raise SaleNotLoaded(metadata={"sku": sku})
+        if status == _CLOSED:
+            raise SaleStateConflict("a closed sale stays closed", metadata={"sku": sku})
+        if status == _NO_WINDOW:
+            field = "end_time" if "end_ms" in given else "start_time"
+            raise InvalidField([(field, "the end must be after the start")])
+        pairs, stock = reply
+        return to_sale(sku, dict(zip(pairs[::2], pairs[1::2], strict=True)), stock)

@@ -1,0 +1,192 @@
+"""Loading and repairing a sale: load.lua and repair.lua as functions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from inventory_svc.keys import (
+    backlog_key,
+    outbox_key,
+    past_key,
+    sale_key,
+    staged_key,
+    staged_past_key,
+    stock_key,
+    users_key,
+)
+from inventory_svc.stock.hold import add_past, format_hold
+from inventory_svc.stock.scripts import LOAD, REPAIR, UNGUARDED, Guard, ScriptRunner
+from seckill.errors import ConsumersLagging, DependencyUnavailable, SaleNotLoaded
+from seckill.runtime import request_ids
+from seckill.runtime.redis_client import redis_faults
+from seckill.v1 import inventory_pb2
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+# Staged holds that are not loaded are gone after this.
+STAGED_TTL_S = 3_600
+# Statuses of repair.lua.
+_NOT_LOADED, _OVERTAKEN = -1, -2
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What was put aside to be loaded.
+
+    Attributes:
+        buyers: so many have a hold, live or released.
+        with_past: so many of them had others before it.
+    """
+
+    buyers: int = 0
+    with_past: int = 0
+
+    def __add__(self, other: "Staged") -> "Staged":
+        return Staged(self.buyers + other.buyers, self.with_past + other.with_past)
+
+
+NOTHING_STAGED = Staged()
+
+
+class SaleLoader:
+    """Loads sales, and repairs them."""
+
+    def __init__(self, client: "redis.asyncio.Redis", *, guard: Guard = UNGUARDED) -> None:
+        """`guard`: which servers sales may be loaded into."""
+        self._redis = client
+        self._scripts = ScriptRunner(client, guard=guard)
+
+    async def load(
+        self,
+        sku: str,
+        fields: Mapping[str, str | int],
+        *,
+        epoch: int,
+        units: int,
+        timeout_s: float,
+        staged: "Staged" = NOTHING_STAGED,
+    ) -> bool:
+        """Load a sale, unless it is loaded.
+
+        Args:
+            fields: of the sale's hash; see sales.py.
+            epoch: number of the load, at least 1.
+            units: units that are not held.
+            timeout_s: how long to wait for Redis.
+            staged: what `stage` put aside for this epoch, if the sale is rebuilt.
+
+        Returns:
+            Whether it was loaded now.
+
+        Raises:
+            DependencyUnavailable, OutcomeUnknown: as ScriptRunner.run; the former also if Redis has
+                lost staged holds again.
+        """
+        args = [
+            *(sku, epoch, units, staged.buyers, staged.with_past),
+            *(value for pair in fields.items() for value in pair),
+        ]
+        keys = (
+            sale_key(sku),
+            stock_key(sku),
+            users_key(sku),
+            outbox_key(sku),
+            staged_key(sku, epoch),
+            past_key(sku),
+            staged_past_key(sku, epoch),
+        )
+        loaded, _ = await self._scripts.run(LOAD, keys, args, timeout_s=timeout_s)
+        if loaded < 0:
+            raise DependencyUnavailable("redis has lost what was staged")
+        return bool(loaded == 1)
+
+    async def stage(self, sku: str, holds: Iterable[tuple[str, str]], *, epoch: int) -> Staged:
+        """Put holds aside for `load`, some at a time; a buyer's later hold replaces an earlier one.
+
+        Args:
+            holds: pairs of user and hold, live or released.
+
+        Returns:
+            The buyers that were new, and those that had no second hold before.
+
+        Raises:
+            DependencyUnavailable: Redis does not answer.
+        """
+        pairs = list(holds)
+        users = list(dict.fromkeys(user for user, _ in pairs))
+        if not users:
+            return NOTHING_STAGED
+        key, key_of_past = staged_key(sku, epoch), staged_past_key(sku, epoch)
+        with redis_faults():
+            known: list[Any] = await self._redis.hmget(key, users)
+            known_past: list[Any] = await self._redis.hmget(key_of_past, users)
+        last = {user: text.decode() for user, text in zip(users, known, strict=True) if text}
+        past = {user: text.decode() for user, text in zip(users, known_past, strict=True) if text}
+        for user, hold in pairs:
+            if user in last:
+                past[user] = add_past(last[user], past.get(user, ""))
+            last[user] = hold
+        pipeline = self._redis.pipeline(transaction=True)
+        for hash_key, texts in ((key, last), (key_of_past, past)):
+            if texts:
+                pipeline.hset(hash_key, mapping=dict[Any, Any](texts))
+                pipeline.expire(hash_key, STAGED_TTL_S)
+        with redis_faults():
+            added = await pipeline.execute()
+        return Staged(*map(int, added[::2]))
+
+    async def unstage(self, sku: str, *, epoch: int) -> None:
+        """Forget what was put aside for this epoch."""
+        with redis_faults():
+            await self._redis.unlink(staged_key(sku, epoch), staged_past_key(sku, epoch))
+
+    async def repair(
+        self, request: inventory_pb2.RepairHoldsRequest, *, timeout_s: float
+    ) -> inventory_pb2.RepairHoldsResponse:
+        """Make holds, outbox and stock agree with the database, in one atomic step.
+
+        Args:
+            request: a valid one.
+            timeout_s: how long to wait for Redis.
+
+        Raises:
+            SaleNotLoaded: the sale's keys are missing.
+            ConsumersLagging: another repair, or another load, came between.
+            DependencyUnavailable, OutcomeUnknown: as ScriptRunner.run.
+        """
+        sku = request.sku
+        tasks = [
+            *(("write", hold) for hold in request.missing),
+            *(("send", hold) for hold in request.unsent),
+            *(("reject" if hold.rejected else "release", hold) for hold in request.ended),
+        ]
+        args: list[str | int] = [
+            sku,
+            request.epoch,
+            request.repairs,
+            request.surplus_units,
+            int(request.restock),
+            request_ids.current(),
+        ]
+        for task, hold in tasks:
+            text = format_hold(hold.order_no, quantity=hold.quantity, request_id=hold.request_id)
+            args += [task, hold.user_id, text]
+        keys = (
+            sale_key(sku),
+            stock_key(sku),
+            users_key(sku),
+            outbox_key(sku),
+            backlog_key(sku),
+        )
+        status, *reply = await self._scripts.run(REPAIR, keys, args, timeout_s=timeout_s)
+        if status == _NOT_LOADED:
+            raise SaleNotLoaded(metadata={"sku": sku})
+        if status == _OVERTAKEN:
+            raise ConsumersLagging("another repair came between", metadata={"sku": sku})
+        return inventory_pb2.RepairHoldsResponse(
+            stock_change_units=reply[0],
+            order_nos=[
+                hold.order_no for (_, hold), done in zip(tasks, reply[1:], strict=True) if done
+            ],
+        )

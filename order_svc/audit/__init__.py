@@ -1,0 +1,1 @@
+"""The stock ledger, replayed to prove or disprove that a sale was never oversold."""

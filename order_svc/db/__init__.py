@@ -1,0 +1,1 @@
+"""The database: its pool, its statements, its schema."""

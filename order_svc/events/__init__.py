@@ -1,0 +1,1 @@
+"""Order events: sent to Kafka from the transactional outbox."""

@@ -1,0 +1,1 @@
+"""The rules of the gate that operators change: limits, lists, policies of sales."""

@@ -1,0 +1,2 @@
+-- The revision of the rules.
+SELECT revision FROM gate_revision

@@ -1,0 +1,2 @@
+-- Lock the rules against other changes, and return their revision.
+SELECT revision FROM gate_revision FOR UPDATE

@@ -1,0 +1,1 @@
+"""Against hoarding: histories of buyers, sightings of orders, clusters, voids."""

@@ -1,0 +1,1 @@
+"""Orders: their rows, their states, and the projection that polling reads."""

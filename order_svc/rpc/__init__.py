@@ -1,0 +1,1 @@
+"""OrderService and OrderAdminService: requests checked, the rooms called, replies made."""

@@ -1,0 +1,45 @@
+"""Handles the RPCs that register and count sales."""
+
+from order_svc.sales.model import terms_of
+from order_svc.sales.repository import SaleRepository
+from seckill.errors import InvalidField
+from seckill.v1 import order_pb2
+from seckill.validation import Violations, check_terms
+
+# Keeps price times quantity inside a bigint; the schema has the same bound.
+UNIT_PRICE_MAX = 9_000_000_000_000_000
+
+
+class SaleHandlers:
+    """Registers and counts sales."""
+
+    def __init__(self, sales: SaleRepository) -> None:
+        self._sales = sales
+
+    async def register(
+        self, request: order_pb2.RegisterSaleRequest
+    ) -> order_pb2.RegisterSaleResponse:
+        """Handle RegisterSale."""
+        check_terms(request.terms)
+        if request.terms.unit_price.minor_units > UNIT_PRICE_MAX:
+            raise InvalidField(
+                [("terms.unit_price.minor_units", f"must be at most {UNIT_PRICE_MAX}")]
+            )
+        sale, created = await self._sales.register(request.terms)
+        return order_pb2.RegisterSaleResponse(
+            terms=terms_of(sale), epoch=sale["epoch"], created=created
+        )
+
+    async def totals(
+        self, request: order_pb2.GetSaleTotalsRequest
+    ) -> order_pb2.GetSaleTotalsResponse:
+        """Handle GetSaleTotals."""
+        check_sku(request.sku)
+        return order_pb2.GetSaleTotalsResponse(**dict(await self._sales.totals(request.sku)))
+
+
+def check_sku(sku: str) -> None:
+    """Raise InvalidField unless this is a sku."""
+    violations = Violations()
+    violations.sku("sku", sku)
+    violations.check()

@@ -1,0 +1,42 @@
+"""Sales in the database."""
+
+from order_svc.db.database import Database, Row
+from order_svc.sales.model import sale_columns
+from seckill.errors import SaleExists, SaleNotFound
+from seckill.v1 import sale_pb2
+
+# Columns that find_sale.sql has as registered, too.
+CHANGEABLE = ("title", "total", "unit_price_minor", "currency")
+
+
+class SaleRepository:
+    """The table of sales. Raises DependencyUnavailable if the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, terms: sale_pb2.SaleTerms) -> tuple[Row, bool]:
+        """Register a sale.
+
+        Returns:
+            Its row of find_sale.sql, and whether this call registered it.
+
+        Raises:
+            SaleExists: the sku is taken by a sale with other terms.
+        """
+        columns = sale_columns(terms)
+        created = await self._database.fetch("sales/register_sale", *columns.values())
+        sale = (await self._database.fetch("sales/find_sale", terms.sku))[0]
+        # Some terms may have been changed since: the same call again means those registered.
+        registered = {column: sale[column] for column in columns}
+        registered |= {column: sale[f"registered_{column}"] for column in CHANGEABLE}
+        if registered != columns:
+            raise SaleExists
+        return sale, bool(created)
+
+    async def totals(self, sku: str) -> Row:
+        """Return the row of count_sale.sql; raises SaleNotFound."""
+        rows = await self._database.fetch("sales/count_sale", sku)
+        if not rows:
+            raise SaleNotFound
+        return rows[0]

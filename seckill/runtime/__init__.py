@@ -1,0 +1,1 @@
+"""What every service process stands on: settings, logs, metrics, servers, channels, stores."""

@@ -1,0 +1,150 @@
+"""Channels from one service to another: balanced, health-checked, kept alive, with a circuit
+breaker and metrics. The id of the call that is handled goes along.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from seckill.runtime import request_ids
+from seckill.runtime.breaker import Breaker, is_answer
+from seckill.runtime.telemetry import client_metrics
+
+# Jittered by gRPC itself; retries happen at this layer only, and only for reads.
+_RETRY_POLICY = {
+    "maxAttempts": 3,
+    "initialBackoff": "0.05s",
+    "maxBackoff": "0.5s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+# A failure costs a token and a success returns a tenth of one; while half of the tokens are gone
+# nothing is retried. So a service that is down gets five extra calls, and one in trouble a tenth
+# more.
+_RETRY_BUDGET = {"maxTokens": 10, "tokenRatio": 0.1}
+
+# A replica of which most calls of some seconds failed is not called for a while, which grows from
+# time to time; never more than half of the replicas, and never the only one. Every status but OK
+# is a failure here (gRFC A50). Keepalive finds a replica that stands still, too, only later.
+_OUTLIER_DETECTION = {
+    "interval": "2s",
+    "baseEjectionTime": "5s",
+    "maxEjectionTime": "25s",
+    "maxEjectionPercent": 50,
+    "failurePercentageEjection": {
+        "threshold": 85,
+        "enforcementPercentage": 100,
+        "minimumHosts": 2,
+        "requestVolume": 3,
+    },
+    "childPolicy": [{"round_robin": {}}],
+}
+
+
+def service_config(service: str, reads: Sequence[str]) -> str:
+    """Return gRPC's service config as JSON; `reads` are the methods that may be retried."""
+    config: dict[str, Any] = {
+        "loadBalancingConfig": [{"outlier_detection_experimental": _OUTLIER_DETECTION}],
+        "healthCheckConfig": {"serviceName": service},
+        "retryThrottling": _RETRY_BUDGET,
+    }
+    if reads:
+        names = [{"service": service, "method": method} for method in reads]
+        config["methodConfig"] = [{"name": names, "retryPolicy": _RETRY_POLICY}]
+    return json.dumps(config)
+
+
+class _BreakerAndMetrics(grpc.aio.UnaryUnaryClientInterceptor):
+    """Counts each unary call of the channel, and refuses calls while their breaker is open."""
+
+    def __init__(self, service: str, reads: Sequence[str], *, breaks: bool) -> None:
+        """
+        Args:
+            reads: methods with a breaker of their own, so that it is not the others' that opens.
+                Anybody may read; what reads do to a service must not stop those who buy.
+            breaks: whether there are breakers at all.
+        """
+        name = service.rpartition(".")[2]
+        self._breaker = Breaker(name) if breaks else None
+        self._breaker_of_reads = Breaker(f"{name} reads") if breaks else None
+        self._reads = frozenset(f"/{service}/{method}" for method in reads)
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Any,
+    ) -> Any:
+        method: Any = client_call_details.method  # bytes on some paths of grpc.aio, str on others
+        path = method.decode() if isinstance(method, bytes) else method
+        breaker = self._breaker_of_reads if path in self._reads else self._breaker
+        begun_s = 0.0 if breaker is None else breaker.before_call()
+        metrics = client_metrics.method(path, streaming=False)
+        with metrics.call() as outcome:
+            metrics.sent.inc()
+            call = await continuation(_with_request_id(client_call_details), request)
+            outcome.code = await call.code()
+            answered = outcome.code is grpc.StatusCode.OK
+            if answered:
+                metrics.received.inc()
+            else:
+                answered = is_answer(await call.trailing_metadata())
+            timeout_s = client_call_details.timeout
+            if breaker is not None:
+                breaker.record(
+                    outcome.code, answered=answered, begun_s=begun_s, timeout_s=timeout_s
+                )
+            return call
+
+
+def _with_request_id(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+    named = request_ids.outgoing()
+    if not named:
+        return details
+    return grpc.aio.ClientCallDetails(
+        details.method,
+        details.timeout,
+        grpc.aio.Metadata(*(details.metadata or ()), *named),
+        details.credentials,
+        details.wait_for_ready,
+    )
+
+
+@asynccontextmanager
+async def open_channel(
+    target: str, *, service: str, reads: Sequence[str] = (), breaker: bool = True
+) -> AsyncIterator[grpc.aio.Channel]:
+    """Open a channel to `service` at `target`; it connects on the first call.
+
+    Args:
+        target: gRPC's name of the server, e.g. "dns:///host:port".
+        service: full name of the service, e.g. "seckill.v1.OrderService".
+        reads: methods that gRPC repeats after UNAVAILABLE; they have a breaker of their own.
+        breaker: whether calls are refused while the service does not answer.
+    """
+    channel = grpc.aio.insecure_channel(
+        target,
+        options=[
+            ("grpc.service_config", service_config(service, reads)),
+            ("grpc.enable_retries", 1),
+            # A replica that acknowledges bytes and answers nothing leaves the balancing within
+            # 25 s. The ping has a timeout of its own, a minute unless it is set.
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
+            ("grpc.http2.ping_timeout_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            # Addresses are resolved again whenever a connection ends; gRPC would wait 30 s.
+            ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
+        ],
+        interceptors=[_BreakerAndMetrics(service, reads, breaks=breaker)],
+    )
+    try:
+        yield channel
+    finally:
+        await channel.close()

@@ -1,0 +1,214 @@
+"""`seckill demo`: set up what is missing, play the scenario, judge, clean up."""
+
+import asyncio
+import math
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+from typing import Annotated, Any
+
+import grpc
+import typer
+import uvloop
+from google.protobuf.duration_pb2 import Duration
+from rich.console import Console
+from rich.live import Live
+
+from devstack import LocalSettings, StackState, start_background, stop_background
+from seckill.runtime.dev_issuer import load_or_create
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
+from seckill_cli.demo import live_table, mesh_latency, report
+from seckill_cli.demo.crowd import Crowd, connect, development_identity
+from seckill_cli.demo.scenario import Answer, Scenario, Tally, draw_crowd
+from seckill_cli.demo.verdict import judge, settle
+from seckill_cli.demo.wave import LiveCounts, arrive, worker_count
+from seckill_cli.local.stack import SERVICES
+from seckill_cli.mesh import CALL_TIMEOUT_S, local_state
+
+PRICE = sale_pb2.Money(currency="CNY", minor_units=990)
+# Beyond the payment time: a killed service comes back, units return, late buyers pay.
+LATE_BUYERS_EXTRA_S = 90.0
+SETTLE_TIMEOUT_S = 60.0
+LATE_RETRIES = 100
+SALE_ATTEMPTS_MAX = 20
+SALE_PAUSE_S = 0.5
+SALE_S = 24 * 3600
+console = Console()
+
+
+def _number(value: float) -> float:
+    """Return it; NaN is within any range for the command's parser."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number.")
+    return value
+
+
+def demo(
+    buyers: Annotated[int, typer.Option(min=1, max=200_000, help="Distinct buyers.")] = 10_000,
+    stock: Annotated[int, typer.Option(min=1, max=100_000, help="Units for sale.")] = 100,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=600, callback=_number, help="They arrive within.")
+    ] = 5.0,
+    pay_ratio: Annotated[
+        float,
+        typer.Option(min=0, max=1, callback=_number, help="Share of the first winners who pay."),
+    ] = 0.6,
+    payment_window: Annotated[
+        float, typer.Option(min=1, max=3600, callback=_number, help="Seconds to pay.")
+    ] = 6.0,
+    seed: Annotated[int, typer.Option(help="Of the crowd.")] = 1,
+) -> None:
+    """Run a whole sale on real servers; exits with 1 if an invariant is broken.
+
+    Uses the local stack that `seckill up` keeps running, or starts one and stops it again.
+    """
+    scenario = Scenario(
+        buyers=buyers,
+        stock=stock,
+        seconds=seconds,
+        pay_ratio=pay_ratio,
+        payment_window_s=payment_window,
+        seed=seed,
+    )
+    start_s = time.monotonic()
+    with _stack() as state:
+        summary = uvloop.run(_play(scenario, state, start_s=start_s))
+    path = LocalSettings.from_env().directory / "demo.json"
+    report.write(path, summary)
+    console.print(report.table(summary))
+    console.print(f"written to {path}")
+    broken = [name for name in ("oversold", "lost", "unaccounted") if summary[name]]
+    if broken:
+        console.print(f"[bold red]broken: {', '.join(broken)}")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _stack() -> Iterator[StackState]:
+    """Use the local stack that runs, or start one for the time of the demo."""
+    state = local_state()
+    if state is not None:
+        console.print("using the mesh that is up")
+        yield state
+        return
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    directory = LocalSettings.from_env().directory.absolute()
+    try:
+        with console.status(
+            "starting Postgres, Valkey, Kafka and the mesh (the first time, Kafka is fetched)"
+        ):
+            state = start_background(services=SERVICES)
+        # Not if it could not be started: then another command's stack may be starting here.
+        try:
+            yield state
+        finally:
+            with console.status("stopping"):
+                stop_background(directory)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dict[str, Any]:
+    addresses = {process.name: process.address for process in state.processes}
+    sku = f"demo-{uuid.uuid4().hex[:8]}"
+    await _create_sale(addresses["inventory"], sku, scenario)
+    issuer = load_or_create(LocalSettings.from_env().directory.absolute() / "secrets")
+    workers = worker_count()
+    counts = LiveCounts(workers)
+    late = Tally()
+
+    def told() -> dict[Answer, int]:
+        return {
+            answer: count + late.by_answer[answer] for answer, count in counts.by_answer().items()
+        }
+
+    metrics = next((one.metrics for one in state.processes if one.name == "gateway"), "")
+    before = await mesh_latency.read(metrics)
+    over = asyncio.Event()
+    with Live(console=console, transient=True, refresh_per_second=4) as live:
+        picture = asyncio.create_task(
+            live_table.watch(
+                live, stores=state.stores, sku=sku, scenario=scenario, counts=told, over=over
+            )
+        )
+        try:
+            wave = await arrive(
+                gateway=addresses["gateway"],
+                issuer=issuer,
+                scenario=scenario,
+                sku=sku,
+                price=PRICE,
+                notes=draw_crowd(scenario, sku),
+                live=counts,
+                workers=workers,
+            )
+            # Of the crowd alone: what comes later is a few calls at a time.
+            mesh_ms = mesh_latency.quantiles_ms(before, await mesh_latency.read(metrics))
+            late.paid = wave.tally.paid
+            async with connect(addresses["gateway"]) as clients:
+                crowd = Crowd(
+                    clients,
+                    identity_of=partial(development_identity, issuer),
+                    scenario=scenario,
+                    sku=sku,
+                    price=PRICE,
+                    notes=wave.notes,
+                    tally=late,
+                )
+                await crowd.wait_for_units(
+                    until_paid=min(scenario.stock, scenario.buyers),
+                    timeout_s=scenario.payment_window_s + LATE_BUYERS_EXTRA_S,
+                )
+                await crowd.retry_sold_out(LATE_RETRIES)
+            totals = await settle(state.stores, sku, timeout_s=SETTLE_TIMEOUT_S)
+        finally:
+            over.set()
+            await asyncio.gather(picture, return_exceptions=True)
+    late.paid -= wave.tally.paid
+    wave.tally.add(late)
+    return report.summarize(
+        scenario,
+        tally=wave.tally,
+        totals=totals,
+        verdict=judge(totals, stock=scenario.stock, notes=wave.notes),
+        arrival_s=wave.seconds,
+        seconds=time.monotonic() - start_s,
+        components=state.components,
+        mesh_ms=mesh_ms,
+    )
+
+
+async def _create_sale(address: str, sku: str, scenario: Scenario) -> None:
+    terms = sale_pb2.SaleTerms(
+        sku=sku,
+        title="Demo sale",
+        total_units=scenario.stock,
+        unit_price=PRICE,
+        purchase_limit=1,
+        payment_window=Duration(seconds=int(scenario.payment_window_s)),
+    )
+    terms.start_time.GetCurrentTime()
+    terms.end_time.FromSeconds(terms.start_time.seconds + SALE_S)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = inventory_pb2_grpc.InventoryServiceStub(channel)
+        for attempt in range(1, SALE_ATTEMPTS_MAX + 1):
+            try:
+                await stub.CreateSale(
+                    inventory_pb2.CreateSaleRequest(terms=terms), timeout=CALL_TIMEOUT_S
+                )
+            except grpc.aio.AioRpcError as error:
+                retryable = error.code() is grpc.StatusCode.UNAVAILABLE
+                if not retryable or attempt == SALE_ATTEMPTS_MAX:
+                    raise
+                await asyncio.sleep(SALE_PAUSE_S)
+            else:
+                return

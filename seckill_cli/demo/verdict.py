@@ -1,0 +1,123 @@
+"""The verdict: Postgres, Redis and the buyers' own notes, read without asking any service."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import redis.asyncio
+
+from devstack import Stores
+from seckill_cli.demo.scenario import Notes
+
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreTotals:
+    """What the stores hold for one sale, in units unless it says otherwise.
+
+    Attributes:
+        remaining: the stock counter in Redis; -1 if the key is missing.
+        backlog: reservations that are not in Kafka yet, in entries.
+        live_holds: order numbers that Redis holds units for.
+        orders: (order number, buyer, state, quantity) of each row in Postgres.
+        restored: units of cancelled and rejected orders that were put back.
+    """
+
+    remaining: int
+    backlog: int
+    live_holds: frozenset[str]
+    orders: tuple[tuple[str, str, str, int], ...]
+    restored: int
+
+    def units(self, *states: str) -> int:
+        """Return the units of the orders in these states."""
+        return sum(quantity for _, _, state, quantity in self.orders if state in states)
+
+
+async def read_totals(stores: Stores, sku: str) -> StoreTotals:
+    """Read the stores themselves."""
+    client = redis.asyncio.Redis.from_url(stores.redis_url)
+    connection = await asyncpg.connect(stores.postgres_dsn)
+    try:
+        stock = await client.get(f"seckill:stock:{{{sku}}}")
+        backlog = await client.xlen(f"seckill:outbox:{{{sku}}}")
+        holds: list[Any] = await client.hvals(f"seckill:users:{{{sku}}}")
+        orders = await connection.fetch(
+            "SELECT order_no, user_id, status::text, quantity FROM orders WHERE sku = $1", sku
+        )
+        restored = await connection.fetchval(
+            "SELECT coalesce(sum(quantity), 0) FROM restore_outbox"
+            " WHERE sku = $1 AND restored_at IS NOT NULL",
+            sku,
+        )
+    finally:
+        await connection.close()
+        await client.aclose()
+    return StoreTotals(
+        remaining=-1 if stock is None else int(stock),
+        backlog=backlog,
+        live_holds=frozenset(hold[:26].decode() for hold in holds if not hold.startswith(b"-")),
+        orders=tuple((row[0], row[1], row[2], row[3]) for row in orders),
+        restored=int(restored),
+    )
+
+
+async def settle(stores: Stores, sku: str, *, timeout_s: float) -> StoreTotals:
+    """Read until nothing is in flight: no backlog, nothing pending, each hold has its order.
+
+    After `timeout_s` the totals are returned as they are: the verdict will say what is wrong.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        totals = await read_totals(stores, sku)
+        live = {number for number, _, state, _ in totals.orders if state in ("pending", "paid")}
+        if totals.backlog == 0 and not totals.units("pending") and live == totals.live_holds:
+            return totals
+        if time.monotonic() > deadline_s:
+            return totals
+        await asyncio.sleep(POLL_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What must be zero.
+
+    Attributes:
+        oversold: units sold beyond the stock.
+        lost: buyers who were told an order number that no row has, or PAID without a paid row.
+        unaccounted: units that are neither left nor in a live order, and orders of buyers who
+            were not told of them, though all their attempts were answered.
+    """
+
+    oversold: int
+    lost: int
+    unaccounted: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether every invariant holds."""
+        return self.oversold == self.lost == self.unaccounted == 0
+
+
+def judge(totals: StoreTotals, *, stock: int, notes: Sequence[Notes]) -> Verdict:
+    """Compare what the stores hold with the buyers' notes."""
+    states = {number: state for number, _, state, _ in totals.orders}
+    live_units = totals.units("pending", "paid")
+    told = {order_no for buyer in notes if (order_no := buyer.order_no)}
+    told_paid = {buyer.order_no for buyer in notes if buyer.paid}
+    lost = sum(number not in states for number in told)
+    lost += sum(states.get(number) not in ("paid", None) for number in told_paid)
+    missing_units = abs(stock - max(totals.remaining, 0) - live_units)
+    in_doubt = {buyer.user_id for buyer in notes if buyer.in_doubt}
+    untold = sum(
+        number not in told and user_id not in in_doubt for number, user_id, _, _ in totals.orders
+    )
+    return Verdict(
+        oversold=max(0, live_units - stock) + max(0, -totals.remaining - 1),
+        lost=lost,
+        unaccounted=missing_units + untold,
+    )

@@ -1,0 +1,1 @@
+"""`seckill limits`, `seckill list`, `seckill policy`: the rules of the gate."""

