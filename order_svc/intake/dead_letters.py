@@ -69,8 +69,9 @@ class DeadLetter:
 def headers_of(letter: DeadLetter, *, now_s: float) -> list[tuple[str, bytes]]:
     """Return the letter's CloudEvents attributes, and where its message came from and when."""
     record = letter.record
-    # The same message gets the same id however often it is moved.
-    identity = f"{record.topic}/{record.partition}/{record.offset}"
+    # The same message gets the same id however often it is moved. Once a log was cut, or a topic
+    # recreated, another message may have the same offset: their times differ.
+    identity = f"{record.topic}/{record.partition}/{record.offset}/{record.timestamp}"
     headers = {
         "ce_specversion": "1.0",
         "ce_id": str(uuid.uuid5(uuid.NAMESPACE_URL, identity)),

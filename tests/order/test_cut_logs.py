@@ -123,6 +123,20 @@ async def test_a_log_that_was_cut_is_not_taken_for_consumed(
     await barrier.await_consumed(timeout_s=WAIT_TIMEOUT_S)
 
 
+async def test_dead_letters_of_two_messages_that_had_one_offset_have_ids_of_their_own(
+    bench: Bench, admin: AIOKafkaAdminClient
+) -> None:
+    """A reader that drops repeated ids would miss the one that came after the cut."""
+    for value in (b"\xff before", b"\xff after"):
+        await bench.send([value] * 8)
+        assert (await bench.drain(bench.consumer(), 8)).dead == 8
+        await recreate(bench, admin)
+    letters = [dict(letter.headers) for letter in await bench.letters(16)]
+    places = {(letter["original_partition"], letter["original_offset"]) for letter in letters}
+    assert len(places) < 16
+    assert len({letter["ce_id"] for letter in letters}) == 16
+
+
 async def test_a_log_that_goes_on_is_not_read_again(bench: Bench) -> None:
     """By the same client, and by the next one."""
     sku = await bench.sale()
