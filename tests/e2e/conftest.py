@@ -92,7 +92,8 @@ def gate_mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory)
         # What was asked of order_svc is asked again at once.
         "SECKILL_GATEWAY_HISTORY_KEPT_S": "0.01",
         # A test stops inventory for a while; its callers wait.
-        "SECKILL_GATEWAY_INVENTORY_TIMEOUT_S": "20",
+        "SECKILL_GATEWAY_INVENTORY_TIMEOUT_S": "60",
+        "SECKILL_GATEWAY_TOKEN_TTL_S": "60",
     }
     with Mesh(
         prepared_stores, directory=tmp_path_factory.mktemp("gate"), settings=settings
