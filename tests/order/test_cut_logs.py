@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,10 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 from prometheus_client import REGISTRY
 
-from devstack import Stores, create_topics
+from devstack import KafkaServer, Stores, create_topics
 from order_svc.intake.barrier import ConsumerBarrier
 from seckill.errors import ConsumersLagging
 from tests.kits.consumer import WAIT_TIMEOUT_S, Bench, open_bench, reservations
+from tests.kits.factories import new_id
+from tests.kits.faults.kafka_logs import cut_logs
 from tests.kits.stores import Topics
 from tests.kits.waiting import eventually
 
@@ -89,6 +93,19 @@ async def test_messages_of_a_log_that_was_cut_are_read_from_its_start(
     assert before < cuts() <= before + 4
 
 
+async def test_a_log_that_grew_to_its_old_length_is_read_again(
+    bench: Bench, admin: AIOKafkaAdminClient
+) -> None:
+    """The client's place is the end then: no message comes that would tell."""
+    sku = await bench.sale()
+    for _ in range(2):
+        for value in reservations(sku, 5):
+            await bench.producer.send_and_wait(bench.settings.orders_topic, value, partition=0)
+        assert (await bench.drain(bench.consumer(), 5)).written == 5
+        await recreate(bench, admin)
+    assert await bench.counts(sku) == (10,) * 4
+
+
 async def test_a_topic_recreated_under_a_running_client_is_read_within_seconds(
     bench: Bench, admin: AIOKafkaAdminClient
 ) -> None:
@@ -105,6 +122,38 @@ async def test_a_topic_recreated_under_a_running_client_is_read_within_seconds(
         while read < 48:
             read += (await consumer.run_once(client)).read
     assert await bench.counts(sku) == (48,) * 4
+
+
+async def test_a_log_cut_under_a_running_client_that_grew_past_its_place_is_read_again(
+    stores: Stores, database_dsn: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The client connects again by itself, and its next offset is there: it leads past new ones."""
+    topics = Topics(orders=new_id("orders"), dead_letters=new_id("dead-letters"))
+    with KafkaServer(tmp_path) as kafka:
+        await create_topics(kafka.url, {topics.orders: 4, topics.dead_letters: 1})
+        async with open_bench(
+            replace(stores, kafka_bootstrap=kafka.url),
+            database_dsn=database_dsn,
+            redis_url=redis_url,
+            topics=topics,
+        ) as bench:
+            sku = await bench.sale()
+            await bench.send(reservations(sku, 40))
+            consumer = bench.consumer()
+            async with bench.client(consumer) as client, asyncio.timeout(2 * WAIT_TIMEOUT_S):
+                read = 0
+                while read < 40:
+                    read += (await consumer.run_once(client)).read
+                # So that it does not look before all of the new ones are there.
+                client.pause(*client.assignment())
+                await asyncio.to_thread(kafka.kill)
+                cut_logs(kafka.directory, topics.orders, share=0.0)
+                await asyncio.to_thread(kafka.start)
+                await bench.send(reservations(sku, 200))
+                client.resume(*client.assignment())
+                while read < 240:
+                    read += (await consumer.run_once(client)).read
+            assert await bench.counts(sku) == (240,) * 4
 
 
 async def test_a_log_that_was_cut_is_not_taken_for_consumed(
