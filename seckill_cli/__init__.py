@@ -17,6 +17,7 @@ from seckill_cli import (
     payments,
     reconcile,
     sales,
+    trial,
     webhooks,
 )
 from seckill_cli.display import shown
@@ -62,6 +63,7 @@ def options(
 
 app.command("audit")(audit.audit)
 app.command("reconcile")(reconcile.reconcile)
+app.command("try")(trial.try_sale)
 app.add_typer(sales.app, name="sale")
 app.add_typer(kill_switch.app, name="kill-switch")
 app.add_typer(orders.app, name="order")

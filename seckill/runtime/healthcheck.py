@@ -1,6 +1,7 @@
-"""`python -m seckill.runtime.healthcheck HOST:PORT`: exits with 0 if the service there is ready.
+"""`python -m seckill.runtime.healthcheck TARGET …`: exits with 0 if the service at each is ready.
 
-For container runtimes that, unlike Kubernetes, cannot call a gRPC health service themselves.
+For container runtimes that, unlike Kubernetes, cannot call a gRPC health service themselves, and
+for `helm test`.
 """
 
 import sys
@@ -25,12 +26,15 @@ def ready(target: str) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def main(arguments: list[str]) -> int:
-    """Return the exit status."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m seckill.runtime.healthcheck HOST:PORT\n")
+def main(targets: list[str]) -> int:
+    """Say of each target whether it is ready; return the exit status."""
+    if not targets:
+        sys.stderr.write("usage: python -m seckill.runtime.healthcheck HOST:PORT …\n")
         return USAGE
-    return 0 if ready(arguments[0]) else 1
+    states = {target: ready(target) for target in targets}
+    for target, is_ready in states.items():
+        sys.stdout.write(f"{target} {'ready' if is_ready else 'NOT READY'}\n")
+    return 0 if all(states.values()) else 1
 
 
 if __name__ == "__main__":

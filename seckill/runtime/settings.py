@@ -35,9 +35,9 @@ PORT_MAX = 65_535
 CONFIG = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 SERVICES = ("gateway", "inventory", "order", "rollback", "edge")
 # What a shared environment may hold besides the settings of the services: of the local stack, of
-# tests, and of callers, who name a target, certificates and their own token.
+# tests, and of callers, who name a target, certificates and their own tokens.
 _OTHERS = re.compile(
-    rf"{PREFIX}(LOCAL_\w+|TEST_\w+|CACHE_DIR|OPERATOR_TOKEN|TLS(_\w+)?|({'|'.join(SERVICES).upper()})_TARGET)"
+    rf"{PREFIX}(LOCAL_\w+|TEST_\w+|CACHE_DIR|OPERATOR_TOKEN|IDENTITY|TLS(_\w+)?|({'|'.join(SERVICES).upper()})_TARGET)"
 )
 # gRPC's name of a server: DNS, with or without the scheme, and with or without a DNS server.
 _TARGET = re.compile(r"(dns:(//[^/\s]*/)?)?([^\s/:\[\]]+|\[[0-9a-fA-F:]+\]):(?P<port>\d+)")

@@ -119,3 +119,21 @@ async def test_the_load_generators_orders_are_there_to_be_paid(
         assert answer.order.state == order_pb2.ORDER_STATE_PAID
     told = seckill(mesh, "bench", "orders", "--sku", sku, "--count", "2", *options, fails=True)
     assert "SOLD_OUT" in told
+
+
+async def test_a_unit_is_bought_and_given_back_to_try_a_mesh(mesh: Mesh) -> None:
+    """Sale, purchase, refusal of the second one, order, cancellation, the unit's return."""
+    told = seckill(mesh, "try", "--identity", mesh.issuer.token(new_id("buyer")))
+    for word in ("bought", "refused", "in the database", "cancelled", "back on sale"):
+        assert word in told
+
+
+async def test_a_unit_is_bought_and_paid_in_a_sandbox(mesh: Mesh) -> None:
+    """As a trial shows it."""
+    assert "paid" in seckill(mesh, "try", "--pay", "--identity", mesh.issuer.token(new_id("buyer")))
+
+
+async def test_trying_fails_without_a_buyer_and_with_one_whom_nobody_knows(mesh: Mesh) -> None:
+    """Each with its reason, in a line."""
+    assert "SECKILL_IDENTITY" in seckill(mesh, "try", fails=True)
+    assert "IDENTITY_INVALID" in seckill(mesh, "try", "--identity", "a.b.c", fails=True)
