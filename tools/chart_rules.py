@@ -22,8 +22,8 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "rollback": RollbackSettings,
     "edge": EdgeSettings,
 }
-# Kinds of the Prometheus operator; their schemas are not Kubernetes' own.
-FOREIGN_KINDS = ("PodMonitor",)
+# Of the Prometheus operator, cert-manager and Gateway API: their schemas are not Kubernetes' own.
+FOREIGN_KINDS = ("PodMonitor", "ServiceMonitor", "Certificate", "HTTPRoute", "GRPCRoute")
 COMPONENT = "app.kubernetes.io/component"
 
 
@@ -53,7 +53,7 @@ def settings_faults(documents: Sequence[Document]) -> Iterator[str]:
     """Variables that a service does not read, or needs and is not given."""
     for service, settings in SETTINGS.items():
         known = {PREFIX + name.upper(): field for name, field in settings.model_fields.items()}
-        given = set(_variables(documents, service))
+        given = {name for name in _variables(documents, service) if name.startswith(PREFIX)}
         for variable in sorted(given - known.keys()):
             yield f"{service}: {variable} is set, but {settings.__name__} has no such field"
         for variable, field in known.items():

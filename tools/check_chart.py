@@ -1,8 +1,9 @@
 """Check the chart in deploy/k8s, for `make lint`: `python -m tools.check_chart`.
 
-Lints and renders it with each of its ci/*-values.yaml; checks what was rendered against the
-strict schemas of the oldest Kubernetes that the chart allows and the newest that the
-kubernetes-validate wheel carries, and against the services' settings; runs the unit tests in
+Lints and renders it with each of its ci/*-values.yaml, with values-trial.yaml and with the values
+of the campaign; checks what was rendered against the strict schemas of the oldest Kubernetes that
+the chart allows and the newest that the kubernetes-validate wheel carries, and against the
+services' settings; has Helm refuse a table of wrong values; runs the unit tests in
 deploy/k8s/tests. Helm and its unit-test runner are built on the first run (tools/install.py).
 Exits 1 if anything is wrong with the chart.
 """
@@ -15,9 +16,15 @@ from pathlib import Path
 import yaml
 
 from tools import install
+from tools.chart import refusals
 from tools.chart_rules import known_versions, schema_faults, settings_faults
 
 CHART = install.ROOT / "deploy" / "k8s"
+# What is installed with, beside the variations for this check.
+VALUES = (
+    CHART / "values-trial.yaml",
+    install.ROOT / "campaigns" / "k8s" / "values-production.yaml",
+)
 TOOLS = ("helm", "helm-unittest")
 STEP_TIMEOUT_S = 120
 
@@ -72,15 +79,19 @@ def main() -> int:
     if status != 0:
         return status
     versions = kubernetes_versions()
-    variations = sorted(CHART.glob("ci/*-values.yaml"))
+    variations = [*sorted(CHART.glob("ci/*-values.yaml")), *VALUES]
     right = [check_values(values, versions) for values in variations]
     sys.stdout.write(
         f"chart: {sum(right)} of {len(right)} variations are right for Kubernetes "
         f"{' and '.join(versions)}\n"
     )
+    wrong, unrefused = refusals.faults(install.BIN / "helm", CHART)
+    for fault in unrefused:
+        sys.stderr.write(f"chart: {fault}\n")
+    sys.stdout.write(f"chart: {wrong} wrong values, {len(unrefused)} of them not refused rightly\n")
     tests = run("unit tests", str(install.BIN / "helm-unittest"), "--strict", str(CHART))
     sys.stdout.write(tests or "")
-    return 0 if all(right) and tests is not None else 1
+    return 0 if all(right) and not unrefused and tests is not None else 1
 
 
 if __name__ == "__main__":
