@@ -18,7 +18,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --max-worker-r
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One environment for everything; recreated when a lock changes.
 $(VENV)/.dev: requirements/dev.lock pyproject.toml
@@ -93,6 +93,10 @@ attacks: $(VENV)/.dev ## let one address attack, see what an honest buyer notice
 .PHONY: bots
 bots: $(VENV)/.dev ## let people and attackers come to sales, gate off and on; writes bench/results/bots.json
 	$(BIN)/python -m bench.bots $(ARGS)
+
+.PHONY: k8s-test
+k8s-test: $(VENV)/.dev ## install the chart on the cluster of KUBECONFIG, sell while it breaks (docs/kubernetes.md)
+	$(BIN)/python -m campaigns.k8s $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev verify ## check style, types, layers, contracts, generated files, chart and edge

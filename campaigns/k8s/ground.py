@@ -1,0 +1,54 @@
+"""What a release needs beforehand, and what must be left after it."""
+
+from campaigns.k8s.cluster import CHART, RELEASE, Cluster
+from campaigns.k8s.images import Images
+
+DSN = "postgresql://seckill:seckill@postgres:5432/seckill"
+STORES_TIMEOUT = "--timeout=300s"
+# Everything that the chart makes, and what hooks may leave.
+KINDS = (
+    "deployments,replicasets,pods,jobs,services,configmaps,secrets,serviceaccounts,"
+    "poddisruptionbudgets,networkpolicies,horizontalpodautoscalers,ingresses"
+)
+
+
+def prepare(cluster: Cluster, images: Images) -> None:
+    """Make the namespace, anew, with the stores of a trial and their Secrets."""
+    remove(cluster)
+    cluster.kubectl("create", "namespace", cluster.namespace)
+    label = "pod-security.kubernetes.io/warn=restricted"
+    cluster.kubectl("label", "namespace", cluster.namespace, label)
+    manifest = (CHART / "trial" / "stores.yaml").read_text(encoding="utf-8")
+    cluster.apply(images.replace_official(manifest))
+    stores = ("deployment/postgres", "deployment/redis", "deployment/kafka")
+    cluster.kubectl("wait", "--for=condition=Available", *stores, STORES_TIMEOUT, timeout_s=330)
+    cluster.kubectl("wait", "--for=condition=Complete", "job/topics", STORES_TIMEOUT, timeout_s=330)
+    cluster.secret("seckill-redis", {"url": "redis://redis:6379/0"})
+    cluster.secret("seckill-postgres", {"dsn": DSN})
+
+
+def remove(cluster: Cluster) -> None:
+    """Remove the namespace with all that is in it."""
+    cluster.kubectl(
+        *("delete", "namespace", cluster.namespace, "--ignore-not-found", "--wait=true"),
+        timeout_s=180,
+    )
+
+
+def image_values(images: Images) -> tuple[str, ...]:
+    """Return arguments of helm that name the campaign's images."""
+    repository, _, tag = images.product.rpartition(":")
+    envoy, _, envoy_tag = images.name("envoy").rpartition(":")
+    values = {
+        "image.repository": repository,
+        "image.tag": tag,
+        "edge.image.repository": envoy,
+        "edge.image.tag": envoy_tag,
+    }
+    return tuple(word for name, value in values.items() for word in ("--set", f"{name}={value}"))
+
+
+def leftovers(cluster: Cluster) -> list[str]:
+    """Return kind and name of each object of the release that is still there."""
+    found = cluster.read(KINDS, "-l", f"app.kubernetes.io/instance={RELEASE}")
+    return [f"{item['kind']} {item['metadata']['name']}" for item in found]
