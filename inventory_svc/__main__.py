@@ -31,6 +31,7 @@ from inventory_svc.stock.holds import HoldsReader
 from inventory_svc.stock.loader import SaleLoader
 from inventory_svc.stock.scripts import Confirmation
 from inventory_svc.stock.stock import Stock
+from inventory_svc.stock.stories import BuyerStories
 from seckill.runtime.channel import open_channel
 from seckill.runtime.clock import SystemClock
 from seckill.runtime.kafka_writer import KafkaWriter
@@ -198,6 +199,7 @@ def build_inventory(connections: Connections) -> Inventory:
         loader=loader,
         rebuilder=rebuilder,
         holds=holds,
+        stories=BuyerStories(client, streams),
         sales=sales,
         sync=SaleSync(
             client,

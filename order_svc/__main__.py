@@ -42,12 +42,14 @@ from order_svc.rpc.sale_changes import SaleChangeHandlers
 from order_svc.rpc.sale_review import REVIEW_SERVICE, SaleReviewService
 from order_svc.rpc.sales import SaleHandlers
 from order_svc.rpc.service import SERVICE, OrderService
+from order_svc.rpc.stories import StoryHandlers
 from order_svc.rpc.webhooks import WebhookHandlers
 from order_svc.sales.changes import SaleChanges
 from order_svc.sales.generation import StoreGeneration
 from order_svc.sales.recovery import SaleRecovery
 from order_svc.sales.repository import SaleRepository
 from order_svc.settings import OrderSettings
+from order_svc.stories.repository import StoryRepository
 from order_svc.webhooks.deliveries import Deliveries
 from order_svc.webhooks.delivery_admin import DeliveryAdmin
 from order_svc.webhooks.dispatcher import EndpointDispatcher, run_dispatchers
@@ -216,6 +218,7 @@ async def build_admin_service(
         webhooks=WebhookHandlers(DeliveryAdmin(stores.database)),
         payments=payments,
         changes=changes,
+        stories=StoryHandlers(StoryRepository(stores.database), queue),
     )
 
 

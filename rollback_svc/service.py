@@ -11,7 +11,7 @@ from rollback_svc.sweeper import Sweeper
 from seckill.runtime.clock import Clock
 from seckill.runtime.delay import DelaySet
 from seckill.runtime.server import time_left_s
-from seckill.v1 import rollback_pb2, rollback_pb2_grpc
+from seckill.v1 import rollback_pb2, rollback_pb2_grpc, story_pb2
 from seckill.validation import Violations
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -81,6 +81,30 @@ class RollbackService(rollback_pb2_grpc.RollbackServiceServicer):
         if self._sweeper.last_success_s is not None:
             status.last_success_time.FromNanoseconds(int(self._sweeper.last_success_s * 1e9))
         return status
+
+    async def ExplainDelays(
+        self, request: rollback_pb2.ExplainDelaysRequest, context: Context
+    ) -> rollback_pb2.ExplainDelaysResponse:
+        """Tell which of the orders are in the delay set."""
+        del context
+        violations = Violations()
+        violations.batch("order_nos", len(request.order_nos))
+        violations.check()
+        for index, number in enumerate(request.order_nos):
+            violations.order_no(f"order_nos[{index}]", number)
+        violations.check()
+        # Each once: a number that is asked twice is told once.
+        due_s = await self._delay.due_times_s(list(dict.fromkeys(request.order_nos)))
+        response = rollback_pb2.ExplainDelaysResponse()
+        for number, when_s in due_s.items():
+            event = response.events.add(
+                store=story_pb2.STORY_STORE_REDIS,
+                kind="in the delay set",
+                order_no=number,
+                text="rollback looks at it at this time, or is settling it",
+            )
+            event.time.FromMilliseconds(int(when_s * 1000))
+        return response
 
 
 def _repair(request: rollback_pb2.ReconcileRequest) -> Repair:

@@ -133,6 +133,13 @@ def target_of(service: str, given: str) -> str:
     )
 
 
+def aio_channel_to(target: str) -> grpc.aio.Channel:
+    """Return a channel to an address, for asyncio; the caller closes it."""
+    if security.credentials is None:
+        return grpc.aio.insecure_channel(target)
+    return grpc.aio.secure_channel(target, security.credentials)
+
+
 @contextmanager
 def channel_to(service: str, given: str) -> Iterator[grpc.Channel]:
     """Open a channel to a service for the time of the block.

@@ -87,6 +87,15 @@ def check_repair(request: inventory_pb2.RepairHoldsRequest) -> None:
     violations.check()
 
 
+def check_explain(request: inventory_pb2.ExplainHoldsRequest) -> None:
+    """Raise InvalidField naming each constraint that is broken."""
+    violations = Violations()
+    violations.user_id("user_id", request.user_id)
+    if request.sku:
+        violations.sku("sku", request.sku)
+    violations.check()
+
+
 def check_update(request: inventory_pb2.UpdateSaleRequest) -> None:
     """Raise InvalidField naming each constraint that is broken."""
     violations = Violations()

@@ -19,6 +19,7 @@ from inventory_svc.settings import InventorySettings
 from inventory_svc.stock.holds import HoldsReader
 from inventory_svc.stock.loader import SaleLoader
 from inventory_svc.stock.stock import Decisions, Stock
+from inventory_svc.stock.stories import BuyerStories
 from seckill.errors import (
     REQUEST_CHANGES,
     DependencyUnavailable,
@@ -48,6 +49,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         loader: SaleLoader,
         rebuilder: Rebuilder,
         holds: HoldsReader,
+        stories: BuyerStories,
         sales: Sales,
         sync: SaleSync,
         kill_switch: KillSwitch,
@@ -61,6 +63,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         self._loader = loader
         self._rebuilder = rebuilder
         self._holds = holds
+        self._stories = stories
         self._sales = sales
         self._sync = sync
         self._kill_switch = kill_switch
@@ -252,6 +255,17 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             raise SaleNotLoaded(metadata={"sku": request.sku})
         async for part in self._holds.read(request.sku):
             yield part
+
+    async def ExplainHolds(
+        self,
+        request: inventory_pb2.ExplainHoldsRequest,
+        context: Context,  # noqa: ARG002 - the contract of gRPC
+    ) -> inventory_pb2.ExplainHoldsResponse:
+        requests.check_explain(request)
+        skus = [request.sku] if request.sku else await self._sales.skus()
+        return inventory_pb2.ExplainHoldsResponse(
+            events=await self._stories.of_buyer(request.user_id, skus)
+        )
 
     async def RepairHolds(
         self, request: inventory_pb2.RepairHoldsRequest, context: Context

@@ -70,3 +70,14 @@ def parse_hold(user: bytes, text: bytes) -> inventory_pb2.Hold:
         )
     except ValueError as error:
         raise SeckillError("a hold in redis is not what the scripts write") from error
+
+
+def parse_past(user: bytes, text: bytes) -> list[inventory_pb2.Hold]:
+    """Return the earlier holds of a buyer, the latest first; raises SeckillError as parse_hold."""
+    words = text.split()
+    holds = [
+        parse_hold(user, b" ".join(words[start : start + 3])) for start in range(0, len(words), 3)
+    ]
+    for hold in holds:
+        hold.released = True
+    return holds

@@ -7,7 +7,7 @@ other store, and lasts as long as the letters do.
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,6 +80,19 @@ class DeadLetterQueue:
                     return DeadLetterPage(letters, more=True, settled=len(self._index))
                 letters.append(letter)
         return DeadLetterPage(letters, more=False, settled=len(self._index))
+
+    async def of_orders(self, order_nos: Collection[str], *, limit: int) -> list[StoredDeadLetter]:
+        """Return up to `limit` letters about these orders, settled or not."""
+        found: list[StoredDeadLetter] = []
+        if not order_nos:
+            return found
+        async with self._open() as topic:
+            async for letter in topic.letters(after=None):
+                if letter.header("order_no") in order_nos:
+                    found.append(letter)
+                if len(found) == limit:
+                    break
+        return found
 
     async def get(self, position: Position) -> StoredDeadLetter:
         """Return one letter; raises DeadLetterNotFound."""

@@ -10,6 +10,7 @@ from order_svc.rpc.dead_letters import DeadLetterHandlers
 from order_svc.rpc.operators import Gate
 from order_svc.rpc.payments import PaymentHandlers
 from order_svc.rpc.sale_changes import SaleChangeHandlers
+from order_svc.rpc.stories import StoryHandlers
 from order_svc.rpc.webhooks import WebhookHandlers
 from seckill.v1 import order_admin_pb2 as pb
 from seckill.v1.order_admin_pb2_grpc import OrderAdminServiceServicer
@@ -34,6 +35,7 @@ class OrderAdminService(OrderAdminServiceServicer):
         webhooks: WebhookHandlers,
         payments: PaymentHandlers,
         changes: SaleChangeHandlers,
+        stories: StoryHandlers,
     ) -> None:
         self._gate = gate
         self._audit = audit
@@ -41,6 +43,7 @@ class OrderAdminService(OrderAdminServiceServicer):
         self._webhooks = webhooks
         self._payments = payments
         self._changes = changes
+        self._stories = stories
 
     async def AuditSale(
         self, request: pb.AuditSaleRequest, context: Context
@@ -144,3 +147,9 @@ class OrderAdminService(OrderAdminServiceServicer):
             operator=operator,
         )
         return response
+
+    async def ExplainOrders(
+        self, request: pb.ExplainOrdersRequest, context: Context
+    ) -> pb.ExplainOrdersResponse:
+        await self._gate.admit(context)
+        return await self._stories.explain(request)

@@ -68,13 +68,19 @@ class DelaySet:
 
     async def those_in(self, order_nos: Sequence[str]) -> list[str]:
         """Return those of the orders that are in the set, claimed or not."""
+        return list(await self.due_times_s(order_nos))
+
+    async def due_times_s(self, order_nos: Sequence[str]) -> dict[str, float]:
+        """Return the Unix times at which those of the orders are due that are in the set."""
         if not order_nos:
-            return []
+            return {}
         with redis_faults():
             scores = await self._redis.zmscore(self._key, list(order_nos))
-        return [
-            number for number, score in zip(order_nos, scores, strict=True) if score is not None
-        ]
+        return {
+            number: float(score) / 1000
+            for number, score in zip(order_nos, scores, strict=True)
+            if score is not None
+        }
 
     async def counts(self, *, now_s: float) -> tuple[int, int]:
         """Return (orders that are due and not claimed, all orders)."""

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from seckill.v1 import sale_pb2 as _sale_pb2
+from seckill.v1 import story_pb2 as _story_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1217,3 +1218,53 @@ class RepairHoldsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RepairHoldsResponse: _TypeAlias = RepairHoldsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainHoldsRequest(_message.Message):
+    """The buyer whose holds to explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The buyer; 1 to 128 printable ASCII characters without spaces."""
+    sku: _builtins.str
+    """Only in this sale; empty for all that Redis has."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainHoldsRequest: _TypeAlias = ExplainHoldsRequest  # noqa: Y015
+
+@_typing.final
+class ExplainHoldsResponse(_message.Message):
+    """What Redis has on the buyer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_story_pb2.StoryEvent]:
+        """By sale, in the order in which the units were held."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_story_pb2.StoryEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainHoldsResponse: _TypeAlias = ExplainHoldsResponse  # noqa: Y015

@@ -95,6 +95,11 @@ class InventoryServiceStub:
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsResponse.FromString,
                 _registered_method=True)
+        self.ExplainHolds = channel.unary_unary(
+                '/seckill.v1.InventoryService/ExplainHolds',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.ExplainHoldsRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.ExplainHoldsResponse.FromString,
+                _registered_method=True)
         self.RepairHolds = channel.unary_unary(
                 '/seckill.v1.InventoryService/RepairHolds',
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.RepairHoldsRequest.SerializeToString,
@@ -220,6 +225,14 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainHolds(self, request, context):
+        """Tells what Redis has on a buyer: holds of one sale or of all, and reservations on their way to
+        Kafka. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RepairHolds(self, request, context):
         """Makes holds, outbox and stock of a sale agree with the database, in one atomic step. For the
         reconciler. UNAVAILABLE if another repair came after the ListHolds that it is based on.
@@ -317,6 +330,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.ListHolds,
                     request_deserializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_inventory__pb2.ListHoldsResponse.SerializeToString,
+            ),
+            'ExplainHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainHolds,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.ExplainHoldsRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.ExplainHoldsResponse.SerializeToString,
             ),
             'RepairHolds': grpc.unary_unary_rpc_method_handler(
                     servicer.RepairHolds,
@@ -664,6 +682,33 @@ class InventoryService:
             '/seckill.v1.InventoryService/ListHolds',
             seckill_dot_v1_dot_inventory__pb2.ListHoldsRequest.SerializeToString,
             seckill_dot_v1_dot_inventory__pb2.ListHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/ExplainHolds',
+            seckill_dot_v1_dot_inventory__pb2.ExplainHoldsRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.ExplainHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

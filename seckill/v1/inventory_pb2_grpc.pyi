@@ -80,6 +80,10 @@ class InventoryServiceStub:
     """Lists all holds of a sale in parts, then a summary that says whether they belong to one moment.
     For the reconciler.
     """
+    ExplainHolds: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ExplainHoldsRequest, _inventory_pb2.ExplainHoldsResponse]
+    """Tells what Redis has on a buyer: holds of one sale or of all, and reservations on their way to
+    Kafka. For operators.
+    """
     RepairHolds: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.RepairHoldsRequest, _inventory_pb2.RepairHoldsResponse]
     """Makes holds, outbox and stock of a sale agree with the database, in one atomic step. For the
     reconciler. UNAVAILABLE if another repair came after the ListHolds that it is based on.
@@ -150,6 +154,10 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     ListHolds: _aio.UnaryStreamMultiCallable[_inventory_pb2.ListHoldsRequest, _inventory_pb2.ListHoldsResponse]  # type: ignore[assignment]
     """Lists all holds of a sale in parts, then a summary that says whether they belong to one moment.
     For the reconciler.
+    """
+    ExplainHolds: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ExplainHoldsRequest, _inventory_pb2.ExplainHoldsResponse]  # type: ignore[assignment]
+    """Tells what Redis has on a buyer: holds of one sale or of all, and reservations on their way to
+    Kafka. For operators.
     """
     RepairHolds: _aio.UnaryUnaryMultiCallable[_inventory_pb2.RepairHoldsRequest, _inventory_pb2.RepairHoldsResponse]  # type: ignore[assignment]
     """Makes holds, outbox and stock of a sale agree with the database, in one atomic step. For the
@@ -290,6 +298,16 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_inventory_pb2.ListHoldsResponse], _abc.AsyncIterator[_inventory_pb2.ListHoldsResponse]]:
         """Lists all holds of a sale in parts, then a summary that says whether they belong to one moment.
         For the reconciler.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainHolds(
+        self,
+        request: _inventory_pb2.ExplainHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ExplainHoldsResponse, _abc.Awaitable[_inventory_pb2.ExplainHoldsResponse]]:
+        """Tells what Redis has on a buyer: holds of one sale or of all, and reservations on their way to
+        Kafka. For operators.
         """
 
     @_abc_1.abstractmethod

@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from seckill.v1 import events_pb2 as _events_pb2
 from seckill.v1 import payment_pb2 as _payment_pb2
 from seckill.v1 import sale_pb2 as _sale_pb2
+from seckill.v1 import story_pb2 as _story_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1524,3 +1525,95 @@ class SettlePaymentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SettlePaymentResponse: _TypeAlias = SettlePaymentResponse  # noqa: Y015
+
+@_typing.final
+class ExplainOrdersRequest(_message.Message):
+    """The orders to explain: one of the two fields is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_NO_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    order_no: _builtins.str
+    """Number of the order, 26 characters."""
+    user_id: _builtins.str
+    """The buyer; 1 to 128 printable ASCII characters without spaces. Their 50 latest orders."""
+    def __init__(
+        self,
+        *,
+        order_no: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_no", b"order_no", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainOrdersRequest: _TypeAlias = ExplainOrdersRequest  # noqa: Y015
+
+@_typing.final
+class ExplainOrdersResponse(_message.Message):
+    """What is on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    BUYERS_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """True if the buyer has more orders than these."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_story_pb2.StoryEvent]:
+        """By time; of one order in the order in which it happened."""
+
+    @_builtins.property
+    def buyers(self) -> _containers.RepeatedCompositeFieldContainer[Global___BuyerOfSale]:
+        """The buyers and sales of the orders, each pair once; empty if the database has none."""
+
+    @_builtins.property
+    def unread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Stores that could not be read, each with the reason: what they have is missing here."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_story_pb2.StoryEvent] | None = ...,
+        buyers: _abc.Iterable[Global___BuyerOfSale] | None = ...,
+        unread: _abc.Iterable[_builtins.str] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyers", b"buyers", "events", b"events", "more", b"more", "unread", b"unread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainOrdersResponse: _TypeAlias = ExplainOrdersResponse  # noqa: Y015
+
+@_typing.final
+class BuyerOfSale(_message.Message):
+    """A buyer who has an order of a sale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The buyer."""
+    sku: _builtins.str
+    """Sku of the sale."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BuyerOfSale: _TypeAlias = BuyerOfSale  # noqa: Y015

@@ -108,6 +108,11 @@ class OrderAdminServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__admin__pb2.SettlePaymentRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__admin__pb2.SettlePaymentResponse.FromString,
                 _registered_method=True)
+        self.ExplainOrders = channel.unary_unary(
+                '/seckill.v1.OrderAdminService/ExplainOrders',
+                request_serializer=seckill_dot_v1_dot_order__admin__pb2.ExplainOrdersRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__admin__pb2.ExplainOrdersResponse.FromString,
+                _registered_method=True)
 
 
 class OrderAdminServiceServicer:
@@ -225,6 +230,14 @@ class OrderAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainOrders(self, request, context):
+        """Tells all that the database and the dead-letter topic have on an order, or on a buyer's latest
+        orders. An order that neither has is no error: it has no events.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrderAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -297,6 +310,11 @@ def add_OrderAdminServiceServicer_to_server(servicer, server):
                     servicer.SettlePayment,
                     request_deserializer=seckill_dot_v1_dot_order__admin__pb2.SettlePaymentRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__admin__pb2.SettlePaymentResponse.SerializeToString,
+            ),
+            'ExplainOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainOrders,
+                    request_deserializer=seckill_dot_v1_dot_order__admin__pb2.ExplainOrdersRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__admin__pb2.ExplainOrdersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -681,6 +699,33 @@ class OrderAdminService:
             '/seckill.v1.OrderAdminService/SettlePayment',
             seckill_dot_v1_dot_order__admin__pb2.SettlePaymentRequest.SerializeToString,
             seckill_dot_v1_dot_order__admin__pb2.SettlePaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderAdminService/ExplainOrders',
+            seckill_dot_v1_dot_order__admin__pb2.ExplainOrdersRequest.SerializeToString,
+            seckill_dot_v1_dot_order__admin__pb2.ExplainOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

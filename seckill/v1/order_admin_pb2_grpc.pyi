@@ -83,6 +83,10 @@ class OrderAdminServiceStub:
     refund_id answers the same. NOT_FOUND (PAYMENT_NOT_FOUND); FAILED_PRECONDITION (PAYMENT_STATE)
     if it paid an order (RefundOrder), or another refund paid it back.
     """
+    ExplainOrders: _grpc.UnaryUnaryMultiCallable[_order_admin_pb2.ExplainOrdersRequest, _order_admin_pb2.ExplainOrdersResponse]
+    """Tells all that the database and the dead-letter topic have on an order, or on a buyer's latest
+    orders. An order that neither has is no error: it has no events.
+    """
 
 @_typing.type_check_only
 class OrderAdminServiceAsyncStub(OrderAdminServiceStub):
@@ -138,6 +142,10 @@ class OrderAdminServiceAsyncStub(OrderAdminServiceStub):
     """Records that a payment which stood to be refunded was paid back. Repeating it with the same
     refund_id answers the same. NOT_FOUND (PAYMENT_NOT_FOUND); FAILED_PRECONDITION (PAYMENT_STATE)
     if it paid an order (RefundOrder), or another refund paid it back.
+    """
+    ExplainOrders: _aio.UnaryUnaryMultiCallable[_order_admin_pb2.ExplainOrdersRequest, _order_admin_pb2.ExplainOrdersResponse]  # type: ignore[assignment]
+    """Tells all that the database and the dead-letter topic have on an order, or on a buyer's latest
+    orders. An order that neither has is no error: it has no events.
     """
 
 class OrderAdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -275,6 +283,16 @@ class OrderAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records that a payment which stood to be refunded was paid back. Repeating it with the same
         refund_id answers the same. NOT_FOUND (PAYMENT_NOT_FOUND); FAILED_PRECONDITION (PAYMENT_STATE)
         if it paid an order (RefundOrder), or another refund paid it back.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainOrders(
+        self,
+        request: _order_admin_pb2.ExplainOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_admin_pb2.ExplainOrdersResponse, _abc.Awaitable[_order_admin_pb2.ExplainOrdersResponse]]:
+        """Tells all that the database and the dead-letter topic have on an order, or on a buyer's latest
+        orders. An order that neither has is no error: it has no events.
         """
 
 def add_OrderAdminServiceServicer_to_server(servicer: OrderAdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from seckill.v1 import story_pb2 as seckill_dot_v1_dot_story__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19seckill/v1/rollback.proto\x12\nseckill.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n\x0cSweepRequest\"A\n\rSweepResponse\x12\x18\n\x10\x63\x61ncelled_orders\x18\x01 \x01(\x05\x12\x16\n\x0erestored_units\x18\x02 \x01(\x05\"G\n\x10ReconcileRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x12\x16\n\x0erepair_restock\x18\x03 \x01(\x08\"s\n\x11ReconcileResponse\x12.\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x1c.seckill.v1.ReconcileFinding\x12\x19\n\x11unlisted_findings\x18\x02 \x01(\x03\x12\x13\n\x0b\x64rift_units\x18\x03 \x01(\x03\"\x8a\x01\n\x10ReconcileFinding\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x10\n\x08repaired\x18\x03 \x01(\x08\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .seckill.v1.ReconcileFindingKind\x12\r\n\x05units\x18\x05 \x01(\x03\"\x12\n\x10GetStatusRequest\"\x9e\x01\n\x11GetStatusResponse\x12\x0e\n\x06rounds\x18\x01 \x01(\x03\x12\x16\n\x0erestored_units\x18\x02 \x01(\x03\x12\x35\n\x11last_success_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndue_orders\x18\x04 \x01(\x03\x12\x16\n\x0e\x64\x65layed_orders\x18\x05 \x01(\x03*\x82\x02\n\x14ReconcileFindingKind\x12&\n\"RECONCILE_FINDING_KIND_UNSPECIFIED\x10\x00\x12(\n$RECONCILE_FINDING_KIND_ORDER_MISSING\x10\x01\x12\'\n#RECONCILE_FINDING_KIND_HOLD_MISSING\x10\x02\x12%\n!RECONCILE_FINDING_KIND_HOLD_ENDED\x10\x03\x12 \n\x1cRECONCILE_FINDING_KIND_STOCK\x10\x04\x12&\n\"RECONCILE_FINDING_KIND_DELAY_ENDED\x10\x05\x32\xe8\x01\n\x0fRollbackService\x12<\n\x05Sweep\x12\x18.seckill.v1.SweepRequest\x1a\x19.seckill.v1.SweepResponse\x12H\n\tReconcile\x12\x1c.seckill.v1.ReconcileRequest\x1a\x1d.seckill.v1.ReconcileResponse\x12M\n\tGetStatus\x12\x1c.seckill.v1.GetStatusRequest\x1a\x1d.seckill.v1.GetStatusResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19seckill/v1/rollback.proto\x12\nseckill.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16seckill/v1/story.proto\"\x0e\n\x0cSweepRequest\"A\n\rSweepResponse\x12\x18\n\x10\x63\x61ncelled_orders\x18\x01 \x01(\x05\x12\x16\n\x0erestored_units\x18\x02 \x01(\x05\"G\n\x10ReconcileRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x12\x16\n\x0erepair_restock\x18\x03 \x01(\x08\"s\n\x11ReconcileResponse\x12.\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x1c.seckill.v1.ReconcileFinding\x12\x19\n\x11unlisted_findings\x18\x02 \x01(\x03\x12\x13\n\x0b\x64rift_units\x18\x03 \x01(\x03\"\x8a\x01\n\x10ReconcileFinding\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x10\n\x08repaired\x18\x03 \x01(\x08\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .seckill.v1.ReconcileFindingKind\x12\r\n\x05units\x18\x05 \x01(\x03\"\x12\n\x10GetStatusRequest\"\x9e\x01\n\x11GetStatusResponse\x12\x0e\n\x06rounds\x18\x01 \x01(\x03\x12\x16\n\x0erestored_units\x18\x02 \x01(\x03\x12\x35\n\x11last_success_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndue_orders\x18\x04 \x01(\x03\x12\x16\n\x0e\x64\x65layed_orders\x18\x05 \x01(\x03\")\n\x14\x45xplainDelaysRequest\x12\x11\n\torder_nos\x18\x01 \x03(\t\"?\n\x15\x45xplainDelaysResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.seckill.v1.StoryEvent*\x82\x02\n\x14ReconcileFindingKind\x12&\n\"RECONCILE_FINDING_KIND_UNSPECIFIED\x10\x00\x12(\n$RECONCILE_FINDING_KIND_ORDER_MISSING\x10\x01\x12\'\n#RECONCILE_FINDING_KIND_HOLD_MISSING\x10\x02\x12%\n!RECONCILE_FINDING_KIND_HOLD_ENDED\x10\x03\x12 \n\x1cRECONCILE_FINDING_KIND_STOCK\x10\x04\x12&\n\"RECONCILE_FINDING_KIND_DELAY_ENDED\x10\x05\x32\xc3\x02\n\x0fRollbackService\x12<\n\x05Sweep\x12\x18.seckill.v1.SweepRequest\x1a\x19.seckill.v1.SweepResponse\x12H\n\tReconcile\x12\x1c.seckill.v1.ReconcileRequest\x1a\x1d.seckill.v1.ReconcileResponse\x12M\n\tGetStatus\x12\x1c.seckill.v1.GetStatusRequest\x1a\x1d.seckill.v1.GetStatusResponse\"\x03\x90\x02\x01\x12Y\n\rExplainDelays\x12 .seckill.v1.ExplainDelaysRequest\x1a!.seckill.v1.ExplainDelaysResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROLLBACKSERVICE'].methods_by_name['GetStatus']._loaded_options = None
   _globals['_ROLLBACKSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\220\002\001'
-  _globals['_RECONCILEFINDINGKIND']._serialized_start=670
-  _globals['_RECONCILEFINDINGKIND']._serialized_end=928
-  _globals['_SWEEPREQUEST']._serialized_start=74
-  _globals['_SWEEPREQUEST']._serialized_end=88
-  _globals['_SWEEPRESPONSE']._serialized_start=90
-  _globals['_SWEEPRESPONSE']._serialized_end=155
-  _globals['_RECONCILEREQUEST']._serialized_start=157
-  _globals['_RECONCILEREQUEST']._serialized_end=228
-  _globals['_RECONCILERESPONSE']._serialized_start=230
-  _globals['_RECONCILERESPONSE']._serialized_end=345
-  _globals['_RECONCILEFINDING']._serialized_start=348
-  _globals['_RECONCILEFINDING']._serialized_end=486
-  _globals['_GETSTATUSREQUEST']._serialized_start=488
-  _globals['_GETSTATUSREQUEST']._serialized_end=506
-  _globals['_GETSTATUSRESPONSE']._serialized_start=509
-  _globals['_GETSTATUSRESPONSE']._serialized_end=667
-  _globals['_ROLLBACKSERVICE']._serialized_start=931
-  _globals['_ROLLBACKSERVICE']._serialized_end=1163
+  _globals['_ROLLBACKSERVICE'].methods_by_name['ExplainDelays']._loaded_options = None
+  _globals['_ROLLBACKSERVICE'].methods_by_name['ExplainDelays']._serialized_options = b'\220\002\001'
+  _globals['_RECONCILEFINDINGKIND']._serialized_start=802
+  _globals['_RECONCILEFINDINGKIND']._serialized_end=1060
+  _globals['_SWEEPREQUEST']._serialized_start=98
+  _globals['_SWEEPREQUEST']._serialized_end=112
+  _globals['_SWEEPRESPONSE']._serialized_start=114
+  _globals['_SWEEPRESPONSE']._serialized_end=179
+  _globals['_RECONCILEREQUEST']._serialized_start=181
+  _globals['_RECONCILEREQUEST']._serialized_end=252
+  _globals['_RECONCILERESPONSE']._serialized_start=254
+  _globals['_RECONCILERESPONSE']._serialized_end=369
+  _globals['_RECONCILEFINDING']._serialized_start=372
+  _globals['_RECONCILEFINDING']._serialized_end=510
+  _globals['_GETSTATUSREQUEST']._serialized_start=512
+  _globals['_GETSTATUSREQUEST']._serialized_end=530
+  _globals['_GETSTATUSRESPONSE']._serialized_start=533
+  _globals['_GETSTATUSRESPONSE']._serialized_end=691
+  _globals['_EXPLAINDELAYSREQUEST']._serialized_start=693
+  _globals['_EXPLAINDELAYSREQUEST']._serialized_end=734
+  _globals['_EXPLAINDELAYSRESPONSE']._serialized_start=736
+  _globals['_EXPLAINDELAYSRESPONSE']._serialized_end=799
+  _globals['_ROLLBACKSERVICE']._serialized_start=1063
+  _globals['_ROLLBACKSERVICE']._serialized_end=1386
 # @@protoc_insertion_point(module_scope)

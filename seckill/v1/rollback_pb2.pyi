@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from seckill.v1 import story_pb2 as _story_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -265,3 +266,51 @@ class GetStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ExplainDelaysRequest(_message.Message):
+    """The orders to look for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_NOS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1,024 order numbers."""
+
+    def __init__(
+        self,
+        *,
+        order_nos: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_nos", b"order_nos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDelaysRequest: _TypeAlias = ExplainDelaysRequest  # noqa: Y015
+
+@_typing.final
+class ExplainDelaysResponse(_message.Message):
+    """What the delay set has on them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_story_pb2.StoryEvent]:
+        """One for each order that is in it."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_story_pb2.StoryEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDelaysResponse: _TypeAlias = ExplainDelaysResponse  # noqa: Y015

@@ -50,6 +50,11 @@ class RollbackServiceStub:
                 request_serializer=seckill_dot_v1_dot_rollback__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_rollback__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.ExplainDelays = channel.unary_unary(
+                '/seckill.v1.RollbackService/ExplainDelays',
+                request_serializer=seckill_dot_v1_dot_rollback__pb2.ExplainDelaysRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_rollback__pb2.ExplainDelaysResponse.FromString,
+                _registered_method=True)
 
 
 class RollbackServiceServicer:
@@ -78,6 +83,13 @@ class RollbackServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainDelays(self, request, context):
+        """Tells which orders the delay set has, and when they are due.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RollbackServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_RollbackServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=seckill_dot_v1_dot_rollback__pb2.GetStatusRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_rollback__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'ExplainDelays': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainDelays,
+                    request_deserializer=seckill_dot_v1_dot_rollback__pb2.ExplainDelaysRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_rollback__pb2.ExplainDelaysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class RollbackService:
             '/seckill.v1.RollbackService/GetStatus',
             seckill_dot_v1_dot_rollback__pb2.GetStatusRequest.SerializeToString,
             seckill_dot_v1_dot_rollback__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainDelays(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.RollbackService/ExplainDelays',
+            seckill_dot_v1_dot_rollback__pb2.ExplainDelaysRequest.SerializeToString,
+            seckill_dot_v1_dot_rollback__pb2.ExplainDelaysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class RollbackServiceStub:
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.GetStatusRequest, _rollback_pb2.GetStatusResponse]
     """Returns what the rounds have done since the process started."""
+    ExplainDelays: _grpc.UnaryUnaryMultiCallable[_rollback_pb2.ExplainDelaysRequest, _rollback_pb2.ExplainDelaysResponse]
+    """Tells which orders the delay set has, and when they are due."""
 
 @_typing.type_check_only
 class RollbackServiceAsyncStub(RollbackServiceStub):
@@ -55,6 +57,8 @@ class RollbackServiceAsyncStub(RollbackServiceStub):
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_rollback_pb2.GetStatusRequest, _rollback_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Returns what the rounds have done since the process started."""
+    ExplainDelays: _aio.UnaryUnaryMultiCallable[_rollback_pb2.ExplainDelaysRequest, _rollback_pb2.ExplainDelaysResponse]  # type: ignore[assignment]
+    """Tells which orders the delay set has, and when they are due."""
 
 class RollbackServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators; the rounds run by themselves every second."""
@@ -84,5 +88,13 @@ class RollbackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rollback_pb2.GetStatusResponse, _abc.Awaitable[_rollback_pb2.GetStatusResponse]]:
         """Returns what the rounds have done since the process started."""
+
+    @_abc_1.abstractmethod
+    def ExplainDelays(
+        self,
+        request: _rollback_pb2.ExplainDelaysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rollback_pb2.ExplainDelaysResponse, _abc.Awaitable[_rollback_pb2.ExplainDelaysResponse]]:
+        """Tells which orders the delay set has, and when they are due."""
 
 def add_RollbackServiceServicer_to_server(servicer: RollbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

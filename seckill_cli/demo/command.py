@@ -17,18 +17,19 @@ import typer
 import uvloop
 from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
-from rich.live import Live
 
 from devstack import LocalSettings, StackState, start_background, stop_background
 from seckill.runtime.dev_issuer import load_or_create
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
-from seckill_cli.demo import live_table, mesh_latency, report
+from seckill_cli.demo import report
 from seckill_cli.demo.crowd import Crowd, connect, development_identity
-from seckill_cli.demo.scenario import Answer, Scenario, Tally, draw_crowd
+from seckill_cli.demo.scenario import Scenario, Tally, draw_crowd
 from seckill_cli.demo.verdict import judge, settle
-from seckill_cli.demo.wave import LiveCounts, arrive, worker_count
+from seckill_cli.demo.watching import watched
+from seckill_cli.demo.wave import arrive, worker_count
 from seckill_cli.local.stack import SERVICES
 from seckill_cli.mesh import CALL_TIMEOUT_S, local_state
+from seckill_cli.top.series import latencies_ms, recorded
 
 PRICE = sale_pb2.Money(currency="CNY", minor_units=990)
 # Beyond the payment time: a killed service comes back, units return, late buyers pay.
@@ -122,57 +123,37 @@ async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dic
     sku = f"demo-{uuid.uuid4().hex[:8]}"
     await _create_sale(addresses["inventory"], sku, scenario)
     issuer = load_or_create(LocalSettings.from_env().directory.absolute() / "secrets")
-    workers = worker_count()
-    counts = LiveCounts(workers)
     late = Tally()
-
-    def told() -> dict[Answer, int]:
-        return {
-            answer: count + late.by_answer[answer] for answer, count in counts.by_answer().items()
-        }
-
-    metrics = next((one.metrics for one in state.processes if one.name == "gateway"), "")
-    before = await mesh_latency.read(metrics)
-    over = asyncio.Event()
-    with Live(console=console, transient=True, refresh_per_second=4) as live:
-        picture = asyncio.create_task(
-            live_table.watch(
-                live, stores=state.stores, sku=sku, scenario=scenario, counts=told, over=over
-            )
+    async with watched(state, sku, console) as sampler:
+        wave = await arrive(
+            gateway=addresses["gateway"],
+            issuer=issuer,
+            scenario=scenario,
+            sku=sku,
+            price=PRICE,
+            notes=draw_crowd(scenario, sku),
+            workers=worker_count(),
         )
-        try:
-            wave = await arrive(
-                gateway=addresses["gateway"],
-                issuer=issuer,
+        # Of the crowd alone: what comes later is a few calls at a time.
+        crowded = [*sampler.samples, await sampler.take(sku)]
+        late.paid = wave.tally.paid
+        async with connect(addresses["gateway"]) as clients:
+            crowd = Crowd(
+                clients,
+                identity_of=partial(development_identity, issuer),
                 scenario=scenario,
                 sku=sku,
                 price=PRICE,
-                notes=draw_crowd(scenario, sku),
-                live=counts,
-                workers=workers,
+                notes=wave.notes,
+                tally=late,
             )
-            # Of the crowd alone: what comes later is a few calls at a time.
-            mesh_ms = mesh_latency.quantiles_ms(before, await mesh_latency.read(metrics))
-            late.paid = wave.tally.paid
-            async with connect(addresses["gateway"]) as clients:
-                crowd = Crowd(
-                    clients,
-                    identity_of=partial(development_identity, issuer),
-                    scenario=scenario,
-                    sku=sku,
-                    price=PRICE,
-                    notes=wave.notes,
-                    tally=late,
-                )
-                await crowd.wait_for_units(
-                    until_paid=min(scenario.stock, scenario.buyers),
-                    timeout_s=scenario.payment_window_s + LATE_BUYERS_EXTRA_S,
-                )
-                await crowd.retry_sold_out(LATE_RETRIES)
-            totals = await settle(state.stores, sku, timeout_s=SETTLE_TIMEOUT_S)
-        finally:
-            over.set()
-            await asyncio.gather(picture, return_exceptions=True)
+            await crowd.wait_for_units(
+                until_paid=min(scenario.stock, scenario.buyers),
+                timeout_s=scenario.payment_window_s + LATE_BUYERS_EXTRA_S,
+            )
+            await crowd.retry_sold_out(LATE_RETRIES)
+        totals = await settle(state.stores, sku, timeout_s=SETTLE_TIMEOUT_S)
+        await sampler.take(sku)
     late.paid -= wave.tally.paid
     wave.tally.add(late)
     return report.summarize(
@@ -183,7 +164,8 @@ async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dic
         arrival_s=wave.seconds,
         seconds=time.monotonic() - start_s,
         components=state.components,
-        mesh_ms=mesh_ms,
+        mesh_ms=latencies_ms(crowded),
+        series=recorded(sampler.samples),
     )
 
 

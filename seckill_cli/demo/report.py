@@ -21,11 +21,13 @@ def summarize(
     seconds: float,
     components: dict[str, str],
     mesh_ms: dict[str, float],
+    series: list[dict[str, float]],
 ) -> dict[str, Any]:
     """Return everything the demo found, as it is written to demo.json.
 
     Args:
         mesh_ms: what the purchases took by the gateway's own account; empty if it is not known.
+        series: the sale as it was watched, half a second apart.
     """
     states = Counter(state for _, _, state, _ in totals.orders)
     return {
@@ -57,6 +59,7 @@ def summarize(
         "mesh_latency_ms": mesh_ms,
         "seconds": round(seconds, 2),
         "components": components,
+        "series": series,
     }
 
 

@@ -7,7 +7,7 @@ import asyncio
 import multiprocessing
 import os
 import time
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +16,8 @@ import uvloop
 
 from seckill.runtime.dev_issuer import DevIssuer
 from seckill.v1 import sale_pb2
-from seckill_cli.demo.buyer import Attempt
 from seckill_cli.demo.crowd import Crowd, connect, development_identity
-from seckill_cli.demo.scenario import Answer, Notes, Scenario, Tally, answer_of
+from seckill_cli.demo.scenario import Notes, Scenario, Tally
 
 WORKERS_MAX = 4
 # A worker imports and connects within this; then all start together.
@@ -43,7 +42,6 @@ class Share:
     price: bytes
     notes: Sequence[Notes]
     start_s: float
-    worker: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,44 +53,12 @@ class Arrival:
     seconds: float
 
 
-class LiveCounts:
-    """Attempts by answer, counted by the workers and read by the display."""
-
-    def __init__(self, workers: int) -> None:
-        self.raw = multiprocessing.get_context("spawn").RawArray("q", workers * len(Answer))
-
-    def by_answer(self) -> dict[Answer, int]:
-        """Return the sums over the workers."""
-        return {answer: sum(self.raw[place :: len(Answer)]) for place, answer in enumerate(Answer)}
-
-
-class _Mirror(Tally):
-    """A tally that the display can read while it grows."""
-
-    def __init__(self, raw: MutableSequence[int], worker: int) -> None:
-        super().__init__()
-        self._raw = raw
-        self._place = {answer: worker * len(Answer) + at for at, answer in enumerate(Answer)}
-
-    def note(self, attempt: Attempt) -> None:
-        super().note(attempt)
-        self._raw[self._place[answer_of(attempt)]] += 1
-
-
-# The display's counters, in a worker.
-_raw: MutableSequence[int]
-
-
-def _prepare(raw: MutableSequence[int]) -> None:
-    global _raw  # noqa: PLW0603 - how a pool hands shared memory to its workers
-    _raw = raw
-
-
 def _play(share: Share) -> Arrival:
-    return uvloop.run(_arrive(share, _Mirror(_raw, share.worker)))
+    return uvloop.run(_arrive(share))
 
 
-async def _arrive(share: Share, tally: Tally) -> Arrival:
+async def _arrive(share: Share) -> Arrival:
+    tally = Tally()
     async with connect(share.gateway) as clients:
         crowd = Crowd(
             clients,
@@ -105,9 +71,7 @@ async def _arrive(share: Share, tally: Tally) -> Arrival:
         )
         await asyncio.sleep(max(0.0, share.start_s - time.monotonic()))
         seconds = await crowd.arrive()
-    plain = Tally()
-    plain.add(tally)
-    return Arrival(notes=share.notes, tally=plain, seconds=seconds)
+    return Arrival(notes=share.notes, tally=tally, seconds=seconds)
 
 
 def worker_count() -> int:
@@ -123,7 +87,6 @@ async def arrive(
     sku: str,
     price: sale_pb2.Money,
     notes: Sequence[Notes],
-    live: LiveCounts,
     workers: int,
 ) -> Arrival:
     """Let all buyers arrive; return their notes and how many seconds it took."""
@@ -137,7 +100,6 @@ async def arrive(
             price=price.SerializeToString(),
             notes=notes[worker::workers],
             start_s=start_s,
-            worker=worker,
         )
         for worker in range(workers)
     ]
@@ -145,8 +107,6 @@ async def arrive(
     with ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare,
-        initargs=(live.raw,),
     ) as pool:
         arrivals = await asyncio.gather(
             *(loop.run_in_executor(pool, _play, share) for share in shares)

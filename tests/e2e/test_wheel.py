@@ -18,7 +18,14 @@ from tests.kits.mesh import Mesh
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "requirements", "seckill", "seckill_cli")
-DEPENDENCIES = {"grpcio", "protobuf", "googleapis-common-protos", "typer", "rich"}
+DEPENDENCIES = {
+    "grpcio",
+    "protobuf",
+    "googleapis-common-protos",
+    "typer",
+    "rich",
+    "prometheus-client",
+}
 
 
 @dataclass(frozen=True)

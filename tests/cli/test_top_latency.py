@@ -3,18 +3,23 @@
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from seckill_cli.demo.mesh_latency import HISTOGRAM, parse, quantiles_ms
+from seckill_cli.top.exposition import GATEWAY, parse, summarize
+from seckill_cli.top.latency import quantiles_ms
 
 
 def test_the_histogram_of_purchases_is_read() -> None:
     """Of all methods only Purchase, from the text that prometheus_client writes."""
     registry = CollectorRegistry()
     histogram = Histogram(
-        HISTOGRAM, "Seconds.", ("grpc_method",), buckets=(0.01, 0.1), registry=registry
+        "grpc_server_handling_seconds",
+        "Seconds.",
+        ("grpc_service", "grpc_method"),
+        buckets=(0.01, 0.1),
+        registry=registry,
     )
     for method, seconds in (("Purchase", 0.005), ("Purchase", 0.05), ("GetOrder", 5.0)):
-        histogram.labels(method).observe(seconds)
-    found = parse(generate_latest(registry).decode())
+        histogram.labels(GATEWAY, method).observe(seconds)
+    found = summarize(parse(generate_latest(registry).decode())).latencies
     assert found == {0.01: 1.0, 0.1: 2.0, float("inf"): 2.0}
 
 

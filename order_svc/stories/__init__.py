@@ -1,0 +1,1 @@
+"""What is on record about single orders, for operators."""

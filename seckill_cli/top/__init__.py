@@ -1,0 +1,1 @@
+"""One sale, live: what the services tell of it, sampled and drawn in a terminal."""
