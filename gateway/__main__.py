@@ -36,6 +36,7 @@ from seckill.runtime.process import Process, run
 from seckill.runtime.purchase_tokens import PurchaseTokens, parse_keys
 from seckill.runtime.roles import OPERATOR_ROLE, RoleGate
 from seckill.runtime.server import Health
+from seckill.runtime.telemetry import server_metrics
 from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
 
 INVENTORY = "seckill.v1.InventoryService"
@@ -64,6 +65,8 @@ def open_front(
         for servicer in (*servicers, reports):
             servicer.register(server)
 
+    for method in methods:
+        server_metrics.method(method.path, streaming=False).declare_codes()
     certificate = None
     if settings.gateway_tls_certificate:
         speaks_json = settings.gateway_json == "on" and settings.gateway_front == "http2"

@@ -20,6 +20,7 @@ from inventory_svc.outbox.sender import EntrySender
 from inventory_svc.outbox.streams import OutboxStreams
 from inventory_svc.outbox.unreadable import UnreadableEntries
 from inventory_svc.rpc.service import InventoryService
+from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.rebuild import Rebuilder
 from inventory_svc.sales.registry import ORDER_SERVICE, READS, SaleRegistry
@@ -150,6 +151,7 @@ def build_watch(connections: Connections, *, sales: Sales, kill_switch: KillSwit
         interval_s=settings.inventory_watch_interval_s,
         first_timeout_s=settings.redis_timeout_s,
         streams_max=settings.inventory_watch_streams_max,
+        gauges=SaleGauges(sales_max=settings.sale_metrics_max),
     )
 
 

@@ -52,6 +52,23 @@ STORE_FENCED = Gauge(
     "seckill_store_fenced", "1 while this Redis may not promise units: stale, or not confirmed."
 )
 INVENTORY_HALTED = Gauge("seckill_inventory_halted", "1 while the kill switch is on.")
+SALE_TOTAL_UNITS = Gauge("seckill_sale_total_units", "Units of a sale, as Redis has it.", ["sku"])
+SALE_REMAINING_UNITS = Gauge(
+    "seckill_sale_remaining_units", "Units of a sale that can be reserved now.", ["sku"]
+)
+SALE_HELD_UNITS = Gauge(
+    "seckill_sale_held_units",
+    "Units of a sale that buyers hold in Redis: of live orders, and of reservations on their way.",
+    ["sku"],
+)
+SALE_SELLING = Gauge(
+    "seckill_sale_selling",
+    "1 while a sale is open and inside its window, sold out or not.",
+    ["sku"],
+)
+SALE_PAYMENT_WINDOW_SECONDS = Gauge(
+    "seckill_sale_payment_window_seconds", "How long buyers of a sale may take to pay.", ["sku"]
+)
 WATCH_SALES_STREAMS = Gauge("seckill_watch_sales_streams", "Open WatchSales streams.")
 
 # The children, looked up once: labels come from the contract's enum only.

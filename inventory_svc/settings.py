@@ -10,12 +10,13 @@ from seckill.runtime.settings import (
     Listen,
     ProcessSettings,
     RedisSettings,
+    SaleMetricsSettings,
     Seconds,
     Target,
 )
 
 
-class InventorySettings(ProcessSettings, RedisSettings, KafkaSettings):
+class InventorySettings(ProcessSettings, SaleMetricsSettings, RedisSettings, KafkaSettings):
     """Environment variables SECKILL_INVENTORY_… and those of the process, Redis and Kafka."""
 
     inventory_listen: Listen = "0.0.0.0:50052"

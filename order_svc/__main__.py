@@ -45,6 +45,7 @@ from order_svc.rpc.service import SERVICE, OrderService
 from order_svc.rpc.stories import StoryHandlers
 from order_svc.rpc.webhooks import WebhookHandlers
 from order_svc.sales.changes import SaleChanges
+from order_svc.sales.gauges import SaleGauges
 from order_svc.sales.generation import StoreGeneration
 from order_svc.sales.recovery import SaleRecovery
 from order_svc.sales.repository import SaleRepository
@@ -189,6 +190,17 @@ def build_service(
     )
 
 
+async def start_sale_gauges(settings: OrderSettings, process: Process, stores: Stores) -> None:
+    """Show the units of the latest sales by metrics from now on."""
+    gauges = SaleGauges(
+        stores.database,
+        stores.clock,
+        sales_max=settings.sale_metrics_max,
+        interval_s=settings.order_sale_metrics_interval_s,
+    )
+    await process.spawn("sale gauges", gauges.run())
+
+
 def build_payments(settings: OrderSettings, stores: Stores, reader: OrderReader) -> PaymentHandlers:
     """Return the handlers of payments, which both services use."""
     return PaymentHandlers(
@@ -297,6 +309,7 @@ async def serve(settings: OrderSettings, process: Process) -> None:
     await start_webhooks(settings, process, stores)
     await start_consumer(settings, process, stores)
     await start_event_relay(settings, process, stores)
+    await start_sale_gauges(settings, process, stores)
     gates = await open_gates(settings, process)
     reader = await open_reader(settings, process, stores)
     payments = build_payments(settings, stores, reader)

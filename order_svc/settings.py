@@ -13,13 +13,19 @@ from seckill.runtime.settings import (
     KafkaSettings,
     Listen,
     RedisSettings,
+    SaleMetricsSettings,
     Seconds,
     read_file,
 )
 
 
 class OrderSettings(
-    WebhookSettings, PaymentSettings, ArrivalSettings, RedisSettings, KafkaSettings
+    WebhookSettings,
+    PaymentSettings,
+    ArrivalSettings,
+    SaleMetricsSettings,
+    RedisSettings,
+    KafkaSettings,
 ):
     """Environment variables of `python -m order_svc`."""
 
@@ -39,7 +45,7 @@ class OrderSettings(
     # How long a poll waits for the first message.
     order_poll_timeout_s: Seconds = 0.5
     # How often the lag is measured, and how long Kafka may take to answer anything.
-    order_lag_interval_s: Seconds = 5.0
+    order_lag_interval_s: Seconds = 1.0
     order_kafka_timeout_s: Seconds = 10.0
     # A client that has fallen behind and read nothing for so long is recreated.
     order_stall_timeout_s: Seconds = 30.0
@@ -62,6 +68,10 @@ class OrderSettings(
     order_await_timeout_s: Seconds = 30.0
     # How often the database is asked whether it keeps what it acknowledges.
     order_configuration_interval_s: Seconds = 30.0
+
+    # How often the units of the latest sales are counted for metrics. While counting takes long it
+    # is done less often: it has a connection for a twentieth of the time.
+    order_sale_metrics_interval_s: Seconds = 1.0
 
     # WatchOrder: how often it looks, how long it lasts, and how many there may be at once.
     order_watch_interval_s: Seconds = 0.5

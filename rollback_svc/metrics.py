@@ -1,5 +1,7 @@
 """Metrics of rollback_svc beside those of its calls."""
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from seckill.v1 import rollback_pb2
@@ -58,6 +60,12 @@ RECONCILE_DRIFT_UNITS = Gauge(
     "Units that Redis has on sale beyond what there is (too_many), or withholds (too_few).",
     ["direction"],
 )
+SALE_DRIFT_UNITS = Gauge(
+    "seckill_sale_drift_units",
+    "Units of a sale that Redis has on sale beyond what there is, or withholds (negative), as last"
+    " compared.",
+    ["sku"],
+)
 RECONCILE_FINDINGS = Gauge(
     "seckill_reconcile_findings", "Orders about which Redis and the database differ.", ["kind"]
 )
@@ -97,3 +105,10 @@ for _direction in ("too_many", "too_few"):
     RECONCILE_DRIFT_UNITS.labels(_direction)
 for _result in RECONCILE_RESULTS:
     RECONCILE_SALES_TOTAL.labels(_result)
+
+
+def show_drifts(drifts: Mapping[str, int], *, sales_max: int) -> None:
+    """Show up to `sales_max` sales one by one, those with the largest drift first."""
+    SALE_DRIFT_UNITS.clear()
+    for sku in sorted(drifts, key=lambda sku: (-abs(drifts[sku]), sku))[:sales_max]:
+        SALE_DRIFT_UNITS.labels(sku).set(drifts[sku])

@@ -299,6 +299,7 @@ class Reconciler:
         seen, drifts = self._seen.values(), self._drifts.values()
         metrics.RECONCILE_DRIFT_UNITS.labels("too_many").set(sum(max(0, drift) for drift in drifts))
         metrics.RECONCILE_DRIFT_UNITS.labels("too_few").set(sum(max(0, -drift) for drift in drifts))
+        metrics.show_drifts(self._drifts, sales_max=self._settings.sale_metrics_max)
         found = Counter(finding.kind for report in seen for finding in report.found)
         left = Counter(kind for report in seen for kind in report.unrepaired())
         for kind, name in metrics.FINDING_KINDS.items():

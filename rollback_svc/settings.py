@@ -10,13 +10,14 @@ from seckill.runtime.settings import (
     Listen,
     ProcessSettings,
     RedisSettings,
+    SaleMetricsSettings,
     Seconds,
     Target,
 )
 from seckill.validation import BATCH_MAX
 
 
-class RollbackSettings(ProcessSettings, ArrivalSettings, RedisSettings):
+class RollbackSettings(ProcessSettings, ArrivalSettings, SaleMetricsSettings, RedisSettings):
     """Environment variables SECKILL_ROLLBACK_… and those of the process and of Redis."""
 
     rollback_listen: Listen = "0.0.0.0:50054"

@@ -1,11 +1,13 @@
 """docs/reference/metrics.md: every metric that the services export."""
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
+from seckill.runtime.telemetry import RpcMetrics
 from tools.markdown import table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +30,8 @@ INTRODUCTION = """# Metrics
 
 For Prometheus, at `/metrics` of each process's `SECKILL_…_METRICS_LISTEN`. The Python client adds
 those of the process (`process_…`, `python_…`). A metric without a unit counts what its name says.
+The label `sku` is that of at most `SECKILL_SALE_METRICS_MAX` sales. Alerts and dashboards:
+`deploy/observability/`.
 """
 HEADER = ("metric", "type", "labels", "unit", "meaning")
 
@@ -36,17 +40,27 @@ def page() -> tuple[str, list[str]]:
     """Return the page, and the metrics that have no meaning."""
     missing: list[str] = []
     parts = [INTRODUCTION]
-    seen = set(_collectors())
+    seen: set[MetricWrapperBase] = set()
     for package, title in PACKAGES.items():
-        for module in _modules(package):
-            importlib.import_module(module)
         rows = []
-        for metric in _collectors():
+        for metric in _declared(package):
             if metric not in seen:
                 seen.add(metric)
                 rows.append(_row(metric, missing))
         parts.append(f"\n## {title}\n\n{table(HEADER, sorted(rows))}")
     return "".join(parts), missing
+
+
+def _declared(package: str) -> Iterator[MetricWrapperBase]:
+    """Yield the metrics that a package's modules have, whoever has imported them before."""
+    for name in _modules(package):
+        found = vars(importlib.import_module(name)).values()
+        registered = set(_collectors())
+        for value in found:
+            held = vars(value).values() if isinstance(value, RpcMetrics) else (value,)
+            yield from (
+                one for one in held if isinstance(one, MetricWrapperBase) and one in registered
+            )
 
 
 def _modules(package: str) -> list[str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import grpc
 import structlog
 
+from seckill.runtime.certificate_expiry import show_expiry
+
 # RFC 9113, section 9.2: HTTP/2 over TLS is TLS 1.2 or later.
 ALPN = ["h2"]
 ALPN_WITH_HTTP_1 = ["h2", "http/1.1"]
@@ -50,6 +52,7 @@ class Certificate:
     def _read(self) -> tuple[int, ...]:
         changes = self._changes()
         self.context.load_cert_chain(*self._paths)
+        show_expiry("gateway", self._paths[0].read_bytes())
         return changes
 
     def _changes(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import structlog
 
 from inventory_svc import metrics
 from inventory_svc.keys import KILL_SWITCH, NOTICES
+from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.sales import Sales
 from inventory_svc.sales.window import next_edge_s, sells
@@ -76,10 +77,12 @@ class SalesWatch:
         interval_s: float,
         first_timeout_s: float,
         streams_max: int,
+        gauges: SaleGauges,
     ) -> None:
         """Describe it; nothing is read before `run`.
 
         Args:
+            gauges: told of each sale that is read; those that it shows are read each time.
             interval_s: up to READS_MAX sales are read this often.
             first_timeout_s: how long a stream waits for the first snapshot.
             streams_max: streams open at once; more are Overloaded.
@@ -91,6 +94,7 @@ class SalesWatch:
         self._interval_s = interval_s
         self._first_timeout_s = first_timeout_s
         self._streams_max = streams_max
+        self._gauges = gauges
         self._known: dict[str, Snapshot] = {}
         # All skus, in the order in which their sales are read; and how many were read of this turn.
         self._turn: list[str] = []
@@ -142,6 +146,7 @@ class SalesWatch:
             sku = sale.terms.sku
             known = self._known.get(sku)
             self._note_edge(sale)
+            self._gauges.note(sale, now_s=self._clock.now_s())
             snapshot = await self._look(sale, known)
             if known is None or _visible(snapshot) != _visible(known):
                 self._known[sku] = snapshot
@@ -225,6 +230,7 @@ class SalesWatch:
         if complete:
             return self._turn
         now_s = self._clock.now_s()
+        fresh |= self._gauges.skus
         fresh |= {sku for sku, edge_s in self._edges_s.items() if edge_s < now_s}
         self._turned %= max(1, len(self._turn))
         part = self._turn[self._turned : self._turned + READS_MAX]

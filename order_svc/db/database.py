@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import asyncpg
 import structlog
 
+from order_svc import metrics
 from order_svc.db.settings import DatabaseSettings
 from order_svc.db.statements import statement
 from seckill.errors import DependencyUnavailable
@@ -112,8 +114,7 @@ class Database:
         """
         with database_faults():
             async with (
-                self._pool.acquire(timeout=self._timeout_s) as connection,
-                self._leaving(connection),
+                self._connected() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
                 self._leaving(connection),
             ):
@@ -149,11 +150,21 @@ class Database:
         return await self._attempt(work)
 
     async def _attempt(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with (
-            self._pool.acquire(timeout=self._timeout_s) as connection,
-            self._leaving(connection),
-        ):
+        async with self._connected() as connection:
             return await work(connection)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        """Take a connection of the pool for the time of the block."""
+        asked_s = time.perf_counter()
+        async with self._pool.acquire(timeout=self._timeout_s) as connection:
+            taken_s = time.perf_counter()
+            metrics.DATABASE_CONNECTION_WAIT_SECONDS.observe(taken_s - asked_s)
+            try:
+                async with self._leaving(connection):
+                    yield connection
+            finally:
+                metrics.DATABASE_CONNECTION_HOLD_SECONDS.observe(time.perf_counter() - taken_s)
 
     @asynccontextmanager
     async def _leaving(self, connection: Connection) -> AsyncIterator[None]:

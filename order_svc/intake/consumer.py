@@ -13,6 +13,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from order_svc import metrics
 from order_svc.intake.batch_processor import BatchProcessor, BatchResult
+from order_svc.intake.lag_age import LagAge
 from order_svc.intake.log_guard import Batches, LogGuard, offsets_after
 from order_svc.intake.rate_limiter import ConsumeRateLimiter
 from order_svc.settings import OrderSettings
@@ -45,6 +46,7 @@ class OrderConsumer:
         self._moved_s = 0.0
         self._rate_limiter = ConsumeRateLimiter(settings.order_rate_max_per_s, clock)
         self._guard = LogGuard(settings)
+        self._lag_age = LagAge()
 
     async def run(self) -> None:
         """Consume until cancelled; a client that fails or stalls is closed and recreated."""
@@ -116,6 +118,7 @@ class OrderConsumer:
                 return BatchResult()
             self._backoff_s = self._settings.order_backoff_min_s
             self._guard.note(found)
+            self._lag_age.note(found)
             await self._commit(client, found)
             return result
 
@@ -164,8 +167,10 @@ class OrderConsumer:
             assigned = client.assignment()
             ends = await client.end_offsets(assigned) if assigned else {}
             positions = {partition: await client.position(partition) for partition in ends}
-        lag = sum(max(0, end - positions[partition]) for partition, end in ends.items())
+        lags = {partition: max(0, end - positions[partition]) for partition, end in ends.items()}
+        lag = sum(lags.values())
         metrics.CONSUMER_LAG_MESSAGES.set(lag)
+        metrics.CONSUMER_LAG_SECONDS.set(self._lag_age.measure(lags, now_s=self._clock.now_s()))
         if lag == 0 or positions != self._positions:
             self._positions, self._moved_s = positions, now_s
         elif now_s - self._moved_s > self._settings.order_stall_timeout_s:

@@ -29,6 +29,8 @@ class OrderReader:
         self._repository = repository
         self._projection = projection
         self._outdated = OutdatedOrders()
+        metrics.PROJECTION_OUTDATED_ORDERS.set_function(lambda: len(self._outdated))
+        metrics.PROJECTION_OUTDATED_AGE_SECONDS.set_function(self._outdated.age_s)
 
     async def run(self) -> None:
         """Remove what the projection says of changed orders, if it could not be done at once."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 import uvloop
+from prometheus_client import Gauge
 
 from seckill.runtime import failpoints
 from seckill.runtime.listening import CannotListen
@@ -31,6 +32,13 @@ CANCELLATIONS_MAX = 3
 # Objects allocated, less those freed, between two collections of the youngest generation.
 YOUNG_OBJECTS_MAX = 20_000
 
+READY = Gauge("seckill_ready", "1 while the service says that it can serve.", ["service"])
+HEALTH_CHECK_FAILED = Gauge(
+    "seckill_health_check_failed",
+    "1 while the last run of a check that readiness needs has failed.",
+    ["check"],
+)
+
 T = TypeVar("T")
 SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
 HealthCheck = Callable[[], Awaitable[Any]]
@@ -40,8 +48,10 @@ log = structlog.get_logger()
 class Process:
     """The lifespan of a service: what its `serve` opens and what it runs in the background."""
 
-    def __init__(self, stack: AsyncExitStack) -> None:
+    def __init__(self, stack: AsyncExitStack, *, service: str) -> None:
+        """`service`: its name, for the metrics."""
         self._stack = stack
+        self._ready = READY.labels(service)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def enter(self, context: AbstractAsyncContextManager[T]) -> T:
@@ -83,8 +93,10 @@ class Process:
             Exception: what a background task raised.
         """
         _freeze_gc()
-        async with self._running("health", _watch_health(health, checks)):
+        watch = _watch_health(health, checks, self._ready)
+        async with self._running("health", watch):
             await self._ended
+        self._ready.set(0)
         await health.set_ready(False)
 
 
@@ -119,8 +131,9 @@ def _where(task: asyncio.Task[None]) -> list[str]:
     return places
 
 
-async def _watch_health(health: Health, checks: Mapping[str, HealthCheck]) -> None:
+async def _watch_health(health: Health, checks: Mapping[str, HealthCheck], shown: Gauge) -> None:
     misses = dict.fromkeys(checks, 0)
+    failed = {name: HEALTH_CHECK_FAILED.labels(name) for name in checks}
     while True:
         for name, check in checks.items():
             try:
@@ -130,12 +143,14 @@ async def _watch_health(health: Health, checks: Mapping[str, HealthCheck]) -> No
             except Exception as error:  # noqa: BLE001 - any failure of a check is a miss
                 misses[name] += 1
                 log.warning("health check failed", check=name, error=repr(error))
+            failed[name].set(misses[name] > 0)
         # Ready once every check has succeeded; from then on a few misses are tolerated.
         allowed = HEALTH_MISSES_MAX if health.ready else 1
         ready = all(count < allowed for count in misses.values())
         if ready != health.ready:
             log.info("readiness changed", ready=ready)
             await health.set_ready(ready)
+        shown.set(ready)
         await asyncio.sleep(HEALTH_INTERVAL_S if ready else HEALTH_INTERVAL_S / 5)
 
 
@@ -147,7 +162,7 @@ async def _main(
 ) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(metrics_server(metrics_listen))
-        process = Process(stack)
+        process = Process(stack, service=service)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.stop)

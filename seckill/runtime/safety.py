@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+from prometheus_client import Gauge
 
 from seckill.errors import DependencyUnavailable
 
@@ -14,6 +15,11 @@ Look = Callable[[], Awaitable[Sequence[str] | None]]
 LOOK_TIMEOUT_S = 10.0
 # While a setting is unsafe an operator is about to change it.
 WRONG_INTERVAL_S = 1.0
+STORE_UNSAFE_SETTINGS = Gauge(
+    "seckill_store_unsafe_settings",
+    "Settings of a store with which it may lose what it has acknowledged, as last read.",
+    ["store"],
+)
 
 
 class UnsafeConfiguration(Exception):
@@ -48,6 +54,7 @@ class ConfigurationCheck:
         self._hidden = hidden
         self._problems: Sequence[str] = ("not looked at yet",)
         self._told = False
+        self._unsafe = STORE_UNSAFE_SETTINGS.labels(store)
 
     async def check(self) -> None:
         """Raise UnsafeConfiguration, naming each unsafe setting and its value, if there is one."""
@@ -77,4 +84,5 @@ class ConfigurationCheck:
             log.warning("configuration is not readable, assumed safe", store=self._store)
         if found and found != self._problems:
             log.error("configuration is unsafe", store=self._store, problems=list(found))
+        self._unsafe.set(len(found or ()))
         return found or ()

@@ -35,9 +35,10 @@ PORT_MAX = 65_535
 CONFIG = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 SERVICES = ("gateway", "inventory", "order", "rollback", "edge")
 # What a shared environment may hold besides the settings of the services: of the local stack, of
-# tests, and of callers, who name a target, certificates and their own tokens.
+# tests, and of callers, who name a target, metrics, certificates and their own tokens.
 _OTHERS = re.compile(
-    rf"{PREFIX}(LOCAL_\w+|TEST_\w+|CACHE_DIR|OPERATOR_TOKEN|IDENTITY|TLS(_\w+)?|({'|'.join(SERVICES).upper()})_TARGET)"
+    rf"{PREFIX}(LOCAL_\w+|TEST_\w+|CACHE_DIR|OPERATOR_TOKEN|IDENTITY|METRICS|TLS(_\w+)?"
+    rf"|({'|'.join(SERVICES).upper()})_TARGET)"
 )
 # gRPC's name of a server: DNS, with or without the scheme, and with or without a DNS server.
 _TARGET = re.compile(r"(dns:(//[^/\s]*/)?)?([^\s/:\[\]]+|\[[0-9a-fA-F:]+\]):(?P<port>\d+)")
@@ -164,6 +165,16 @@ class ArrivalSettings(BaseSettings):
     order_arrival_max_s: Seconds = 120.0
 
 
+class SaleMetricsSettings(BaseSettings):
+    """Which sales have metrics of their own."""
+
+    model_config = CONFIG
+
+    # Sales that metrics show one by one, by their sku: those that sell, or that ended within the
+    # last hour, the latest start first. 0 shows none. One for all services.
+    sale_metrics_max: Annotated[int, Field(ge=0, le=1_000)] = 20
+
+
 class KafkaSettings(BaseSettings):
     """Where Kafka is, and what its topics are called."""
 
@@ -238,7 +249,13 @@ def unknown_variables(
     """
     known = {PREFIX + name.upper() for name in settings_type.model_fields}
     # The settings of a store that this service does not use may stand there for another one.
-    for shared in (ProcessSettings, RedisSettings, KafkaSettings, PostgresSettings):
+    for shared in (
+        ProcessSettings,
+        RedisSettings,
+        SaleMetricsSettings,
+        KafkaSettings,
+        PostgresSettings,
+    ):
         known |= {PREFIX + name.upper() for name in shared.model_fields}
     siblings = tuple(f"{PREFIX}{name.upper()}_" for name in SERVICES if name != service)
     for variable in sorted(env):

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import grpc
 import structlog
-from prometheus_client import Counter, Histogram, start_http_server
+from prometheus_client import Counter, Histogram, disable_created_metrics, start_http_server
 
 from seckill.runtime.listening import CannotListen
 from seckill.runtime.settings import ProcessSettings
@@ -101,6 +101,8 @@ def serve_metrics(listen: str) -> Iterator[None]:
     Raises:
         CannotListen: the address cannot be bound.
     """
+    # When a series was created is of no use here, and would double the series of all counters.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     host, _, port = listen.rpartition(":")
     try:
         server, thread = start_http_server(int(port), addr=host)
@@ -200,6 +202,11 @@ class MethodMetrics:
             name = "OK" if code is grpc.StatusCode.OK else code.name.title().replace("_", "")
             counter = self._by_code[code] = self._handled.labels(*self._labels, name)
         return counter
+
+    def declare_codes(self) -> None:
+        """Export a series for each status from the start, so that the first one is an increase."""
+        for code in grpc.StatusCode:
+            self.handled(code)
 
     def batch_begun(self, count: int) -> None:
         """Count calls that arrived together."""

@@ -11,6 +11,7 @@ from devstack import Stores, ValkeyServer
 from inventory_svc.keys import outbox_key, single_outbox_key, stock_key
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.outbox.rounds import Rounds
+from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.watch import READS_MAX, SalesWatch
 from seckill.runtime.clock import SystemClock
@@ -139,9 +140,10 @@ async def watching(
         interval_s=0.05,
         first_timeout_s=5.0,
         streams_max=8,
+        gauges=SaleGauges(sales_max=0),
     )
     async with AsyncExitStack() as stack:
-        await Process(stack).spawn("watch", watch.run())
+        await Process(stack, service="inventory").spawn("watch", watch.run())
         yield watch.stream()
 
 

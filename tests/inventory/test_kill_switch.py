@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from inventory_svc.keys import KILL_SWITCH
+from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.watch import SalesWatch
 from inventory_svc.stock.scripts import Confirmation
@@ -39,9 +40,10 @@ async def watching(kit: StockKit, *, interval_s: float) -> AsyncIterator[SalesWa
         interval_s=interval_s,
         first_timeout_s=WAIT_S,
         streams_max=8,
+        gauges=SaleGauges(sales_max=0),
     )
     async with AsyncExitStack() as stack:
-        await Process(stack).spawn("watch", watch.run())
+        await Process(stack, service="inventory").spawn("watch", watch.run())
         yield watch
 
 

@@ -121,7 +121,7 @@ async def running(redis_url: str, stores: Stores, topics: Topics) -> AsyncIterat
         redis_timeout_s=0.5,
     )
     async with AsyncExitStack() as stack:
-        process = Process(stack)
+        process = Process(stack, service="inventory")
         task = asyncio.create_task(serve(settings, process))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
         kit = StockKit(redis_url)

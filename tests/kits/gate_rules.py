@@ -64,7 +64,7 @@ async def open_rules_desk(
         )
         of_feed = {name: limits.pop(name) for name in ("interval_s", "stale_s", "streams_max")}
         feed = GateRulesFeed(database, **of_feed)
-        await Process(stack).spawn("gate rules", feed.run())
+        await Process(stack, service="order").spawn("gate rules", feed.run())
         operators = RoleGate(
             keys,
             OPERATOR_ROLE,

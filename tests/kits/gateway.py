@@ -99,7 +99,7 @@ async def open_rig(
         **changes,
     }
     inside = await stack.enter_async_context(AsyncExitStack())
-    gateway = await open_gateway(GatewaySettings(**values), Process(inside))
+    gateway = await open_gateway(GatewaySettings(**values), Process(inside, service="gateway"))
     await asyncio.wait_for(gateway.sales.seen.wait(), CALL_S)
     channel = await stack.enter_async_context(
         grpc.aio.insecure_channel(

@@ -43,7 +43,7 @@ async def running(
 ) -> AsyncIterator[None]:
     """A service as its `__main__` wires it, ready at `address`, stopped at the end."""
     async with AsyncExitStack() as stack:
-        process = Process(stack)
+        process = Process(stack, service="rollback")
 
         async def live() -> None:
             await serve(settings, process)
