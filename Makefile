@@ -108,6 +108,7 @@ lint: $(VENV)/.dev verify ## check style, types, layers, contracts, generated fi
 	$(BIN)/python -m tools.check_breaking
 	$(BIN)/python -m tools.check_chart
 	$(BIN)/python -m tools.check_edge
+	$(BIN)/python -m tools.check_observability
 
 .PHONY: format
 format: $(VENV)/.dev ## bring the code into shape
@@ -115,14 +116,16 @@ format: $(VENV)/.dev ## bring the code into shape
 	$(BIN)/ruff format
 
 .PHONY: generate
-generate: $(VENV)/.dev ## generate the stubs from protos/, and docs/reference from the code
+generate: $(VENV)/.dev ## generate the stubs from protos/, docs/reference and dashboards from the code
 	$(BIN)/python -m tools.generate
 	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.observability.dashboards
 
 .PHONY: verify
 verify: $(VENV)/.dev ## fail if a generated file is stale, or a setting or metric has no meaning
 	$(BIN)/python -m tools.generate --check
 	$(BIN)/python -m tools.reference --check
+	$(BIN)/python -m tools.observability.dashboards --check
 
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow

@@ -34,6 +34,8 @@ class Tool:
     # A folder with go.mod and go.sum: for a tool of our own, and for one whose go.mod has replace
     # directives, which `go install` refuses.
     module: Path | None = None
+    # Whether it is installed with all the others.
+    wanted: bool = True
 
     @property
     def path(self) -> Path:
@@ -72,6 +74,13 @@ TOOLS = (
     Tool("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.4"),
     Tool("ghz", "github.com/bojand/ghz/cmd/ghz", "v0.93.0"),
     Tool("ghz-crowd", ".", "v0.93.0", module=ROOT / "bench" / "ghz" / "crowd"),
+    # Only where Debian's package is not to be had (tools/prometheus.py).
+    Tool(
+        "promtool",
+        "github.com/prometheus/prometheus/cmd/promtool",
+        "v0.316.0",
+        wanted=False,
+    ),
     # Their version is that of this project: what they are built from is in the repository.
     Tool("bench-load", ".", "own", module=ROOT / "bench" / "load"),
     Tool("bench-rival", ".", "own", module=ROOT / "bench" / "baselines" / "rival"),
@@ -138,7 +147,8 @@ def main() -> int:
     unknown = [name for name in names if name not in by_name]
     if unknown:
         parser.error(f"no such tool: {', '.join(unknown)}; there are {', '.join(by_name)}")
-    return install([by_name[name] for name in names] if names else list(TOOLS))
+    chosen = [by_name[name] for name in names] if names else [t for t in TOOLS if t.wanted]
+    return install(chosen)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "edge.render": EdgeSettings,
 }
 # name:tag with a whole version, and no host.
-PINNED = re.compile(r"([a-z0-9-]+/)?[a-z0-9-]+:v?\d+\.\d+(\.\d+)?")
+PINNED = re.compile(r"([a-z0-9-]+/)?[a-z0-9_-]+:v?\d+\.\d+(\.\d+)?")
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == OWN_IMAGE}
 
 
@@ -95,12 +95,46 @@ def test_dependencies_can_be_awaited() -> None:
             else:
                 assert how["condition"] == "service_completed_successfully"
                 assert other.get("restart", "no") in {"no", "on-failure:3"}
-    volumes = {
+    assert {name for name in mounted() if not name.startswith("./")} == COMPOSE["volumes"].keys()
+
+
+def mounted() -> set[str]:
+    """Return what is mounted: names of volumes, and paths of this repository."""
+    return {
         volume.partition(":")[0]
         for service in SERVICES.values()
         for volume in service.get("volumes", ())
     }
-    assert volumes == COMPOSE["volumes"].keys()
+
+
+def test_what_watches_is_mounted_and_scrapes_what_runs() -> None:
+    """Files that exist; services by their names, at the ports where they export."""
+    for name in mounted():
+        assert not name.startswith("./") or (ROOT / name).exists(), name
+    scraped = yaml.safe_load((ROOT / "deploy/observability/prometheus.yaml").read_text())
+    targets = {
+        target
+        for job in scraped["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    }
+    assert {target.partition(":")[0] for target in targets} <= SERVICES.keys()
+    ours = {f"{service.name}:{service.metrics_port}" for service in mesh.SERVICES}
+    assert ours | {"edge-agent:9105", "edge:9106"} <= targets
+
+
+def test_what_watches_is_started_only_if_wanted() -> None:
+    """`docker compose up` alone starts the mesh and its stores."""
+    watching = {name for name, service in SERVICES.items() if "profiles" in service}
+    assert watching == {
+        "prometheus",
+        "grafana",
+        "redis-exporter",
+        "postgres-exporter",
+        "kafka-exporter",
+    }
+    for service in SERVICES.values():
+        assert not watching & service.get("depends_on", {}).keys()
 
 
 def test_services_are_called_where_they_listen() -> None:

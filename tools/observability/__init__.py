@@ -1,0 +1,1 @@
+"""What watches a mesh: alert rules, dashboards, and the picture of a sale."""
