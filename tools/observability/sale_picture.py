@@ -26,6 +26,8 @@ STYLE = Style(
     background="white",
     plot_background="white",
     colors=("#2e7d32", "#f9a825", "#1565c0", "#6a1b9a", "#c62828"),
+    guide_stroke_color="#dddddd",
+    major_guide_stroke_color="#dddddd",
     font_family="sans-serif",
     label_font_size=11,
     legend_font_size=12,
@@ -55,6 +57,8 @@ def chart(title: str, series: Sequence[dict[str, float]], lines: Lines) -> Any:
         x_title="seconds",
         style=STYLE,
         show_dots=False,
+        stroke_style={"width": 2},
+        xrange=(0, series[-1]["seconds"]),
         width=900,
         height=330,
         legend_at_bottom=True,
@@ -67,12 +71,34 @@ def chart(title: str, series: Sequence[dict[str, float]], lines: Lines) -> Any:
     return drawn
 
 
+def since_the_first_attempt(series: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Return the series from just before the first attempt on, whose second is 0."""
+    busy = [
+        place for place, one in enumerate(series) if any(one.get(name, 0.0) for name, _ in ATTEMPTS)
+    ]
+    first = max(0, busy[0] - 1) if busy else 0
+    start_s = series[first]["seconds"]
+    return [one | {"seconds": round(one["seconds"] - start_s, 2)} for one in series[first:]]
+
+
 def picture(summary: dict[str, Any]) -> str:
     """Return both charts, one above the other, as SVG."""
-    series = summary["series"]
+    series = since_the_first_attempt(summary["series"])
+    sold_out_s = next((one["seconds"] for one in series if one["remaining"] == 0), None)
+    when = "never sold out" if sold_out_s is None else f"sold out after {sold_out_s:.1f} s"
+    back, shed = summary["restored_units"], summary["refused"]
     charts = [
-        chart(f"A sale of {summary['stock']:,} units: where they are", series, UNITS),
-        chart(f"Attempts of {summary['buyers']:,} buyers, a second", series, ATTEMPTS),
+        chart(
+            f"A sale of {summary['stock']:,} units: {when}, {back:,} came back and were sold again",
+            series,
+            UNITS,
+        ),
+        chart(
+            f"Attempts of {summary['buyers']:,} buyers a second: {summary['reserved']:,} reserved,"
+            f" {summary['sold_out']:,} sold out, {shed:,} refused for good",
+            series,
+            ATTEMPTS,
+        ),
     ]
     parts = [
         SCRIPT.sub("", one.render(is_unicode=True, disable_xml_declaration=True)).replace(
