@@ -1,6 +1,6 @@
 """Generate what is generated, or prove that it is fresh.
 
-The stubs in seckill/v1 from protos/, the table of currencies (tools/currencies.py), and the version
+The stubs in seckill/v1 from protos/, the tables of currencies (tools/currencies.py), and the version
 where it stands outside of Python (tools/stamps.py).
 
 The contracts import google/api/annotations.proto; it and what it imports stand in protos/google,
@@ -77,7 +77,11 @@ def copy_imports() -> None:
 
 def texts() -> dict[str, str]:
     """Return the other generated files: text by name."""
-    return {currencies.MODULE: currencies.module_text(), **stamps.stamped(ROOT)}
+    return {
+        currencies.MODULE: currencies.module_text(),
+        currencies.PAGES_MODULE: currencies.pages_module_text(),
+        **stamps.stamped(ROOT),
+    }
 
 
 def main() -> int:
