@@ -5,16 +5,16 @@
 // Between questions performance.now() counts on: setting the visitor's clock does not move it. It
 // may stand still while a machine sleeps, so whoever wakes up asks again.
 
-import { CallFailed } from "./api.js";
-
 const QUESTIONS = 4;
 const AGAIN_MS = 5 * 60_000;
+const RETRY_MS = 5_000;
 // performance.now() and Date.now() apart by more: the machine slept, or its clock was set.
 const SLEPT_MS = 400;
 const CLOCK_MS = 4_000;
 
 /** @type {number | null} Milliseconds to add to performance.now(). */
 let offsetMs = null;
+let isStale = true;
 let askedMs = 0;
 let driftMs = 0;
 /** @type {Promise<void> | null} */
@@ -25,11 +25,6 @@ const listeners = new Set();
 /** The server's time in Unix milliseconds; the visitor's own until it is known. */
 export function nowMs() {
   return offsetMs === null ? Date.now() : performance.now() + offsetMs;
-}
-
-/** Whether the server's clock is known. */
-export function isKnown() {
-  return offsetMs !== null;
 }
 
 /**
@@ -51,11 +46,8 @@ export function sync() {
 /** Read the clock again if it is old, or if this machine has slept; cheap to call often. */
 export function keep() {
   const slept = Math.abs(Date.now() - performance.now() - driftMs) > SLEPT_MS;
-  if (offsetMs !== null && (slept || performance.now() - askedMs > AGAIN_MS)) {
-    askedMs = performance.now();
-    driftMs = Date.now() - performance.now();
-    sync();
-  }
+  isStale ||= slept;
+  if (slept || performance.now() - askedMs > (isStale ? RETRY_MS : AGAIN_MS)) sync();
 }
 
 async function read() {
@@ -68,6 +60,7 @@ async function read() {
     if (gotMs - sentMs < best) {
       best = gotMs - sentMs;
       offsetMs = serverMs - (sentMs + gotMs) / 2;
+      isStale = false;
     }
   }
   askedMs = performance.now();
@@ -84,13 +77,12 @@ async function readOnce() {
       signal: AbortSignal.timeout(CLOCK_MS),
     });
     const seconds = Number(response.headers.get("x-time"));
-    if (!response.ok || !(seconds > 0)) throw new CallFailed({ status: response.status });
-    return seconds * 1000;
+    return response.ok && seconds > 0 ? seconds * 1000 : null;
   } catch {
     return null;
   }
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible" && offsetMs !== null) sync();
+  if (document.visibilityState === "visible") sync();
 });

@@ -86,7 +86,7 @@ export function t(key, values = {}) {
 }
 
 /** @param {string} key */
-export function hasText(key) {
+function hasText(key) {
   return key in texts;
 }
 
@@ -105,7 +105,6 @@ export function money({ currency, minorUnits }) {
   return new Intl.NumberFormat(LOCALES[current], {
     style: "currency",
     currency,
-    currencyDisplay: "narrowSymbol",
     minimumFractionDigits: digits,
     maximumFractionDigits: digits,
   }).format(Number(minorUnits) / 10 ** digits);
@@ -149,8 +148,9 @@ export function digits(ms) {
  * @param {import("./api.js").CallFailed} failed
  */
 export function explain(failed) {
-  const key = failed.reason ? `reason.${failed.reason}` : failed.status === 0 ? "reason.offline" : "reason.unknown";
-  return t(hasText(key) ? key : "reason.unknown", {
+  // Some reasons are outcomes, too, and have their sentence.
+  const keys = [`reason.${failed.reason || (failed.status ? "unknown" : "offline")}`, `outcome.${failed.reason}`];
+  return t(keys.find(hasText) ?? "reason.unknown", {
     wait: failed.retryAfterMs === null ? t("wait.moment") : wait(failed.retryAfterMs),
     fields: failed.violations.map((violation) => violation.field).join(", ") || "?",
     order: failed.metadata.order_no ?? "",

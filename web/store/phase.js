@@ -1,0 +1,16 @@
+// What a sale is doing now, by the server's clock.
+
+/** @typedef {"before" | "open" | "soldOut" | "paused" | "ended" | "lost"} Phase */
+
+/**
+ * @param {any} sale as the gateway's JSON has it
+ * @param {number} nowMs
+ * @returns {Phase}
+ */
+export function phaseOf(sale, nowMs) {
+  if (!sale.loaded) return "lost";
+  if (sale.state === "SALE_STATE_CLOSED" || nowMs >= Date.parse(sale.terms.endTime)) return "ended";
+  if (sale.state === "SALE_STATE_PAUSED") return "paused";
+  if (nowMs < Date.parse(sale.terms.startTime)) return "before";
+  return sale.soldOut ? "soldOut" : "open";
+}

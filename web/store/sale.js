@@ -1,0 +1,311 @@
+// The page of one sale.
+
+import { CallFailed, call } from "../shared/api.js";
+import { keep as keepClock, nowMs, onSync } from "../shared/clock.js";
+import { el, find, show, write } from "../shared/dom.js";
+import { dateTime, explain, money, number, t, timeOfDay, wait } from "../shared/i18n.js";
+import { isOpen, keep, onChange, press, read } from "./attempts.js";
+import { Countdown } from "./countdown.js";
+import { openPage, say } from "./frame.js";
+import { OrderPanel } from "./order-panel.js";
+import { phaseOf } from "./phase.js";
+import { picture } from "./picture.js";
+import { buy } from "./purchase.js";
+import { ReturnWatch } from "./returns.js";
+import { PurchaseTokens } from "./tokens.js";
+
+const TICK_MS = 250;
+const TIMER_MAX_MS = 2 ** 31 - 1;
+// A token is fetched so long before the start, at a moment that differs from buyer to buyer: early
+// enough to solve a challenge, late enough to last for ten seconds around the start.
+const TOKEN_LEAD_MIN_MS = 3_000;
+const TOKEN_LEAD_SPREAD_MS = 3_000;
+// How often the sale is asked for, by its phase, and up to as much again by half at random.
+const POLL_MS = { before: 20_000, open: 3_000, soldOut: 5_000, paused: 4_000, ended: 60_000, lost: 5_000 };
+const POLL_WATCHED_MS = 2_000;
+const FINAL = ["RESERVED", "ALREADY_PURCHASED"];
+// The press may have bought something although it seems to have failed.
+const UNCERTAIN = new Set(["", "OUTCOME_UNKNOWN", "INTERNAL"]);
+const HOLDS_NOTHING = ["ORDER_STATE_CANCELLED", "ORDER_STATE_REJECTED"];
+
+/** @typedef {import("./attempts.js").Attempt} Attempt */
+
+const sku = new URLSearchParams(location.search).get("sku") ?? "";
+const path = `/v1/sales/${encodeURIComponent(sku)}`;
+const { config, address, who } = await openPage();
+
+/** @type {any} The sale as the gateway told it last. */
+let sale = null;
+/** @type {{units: string, lastExpireTime: string} | null} Units that may come back. */
+let unpaid = null;
+/** @type {string} */
+let phase = "";
+let inLine = false;
+let solving = false;
+/** @type {import("./purchase.js").Trouble | null} */
+let trouble = null;
+/** Whether the order that is shown holds units. */
+let holding = false;
+/** @type {OrderPanel | null} */
+let panel = null;
+let pollTimer = 0;
+let startTimer = 0;
+let tokenTimer = 0;
+
+const button = find("buy");
+const countdown = new Countdown(find("countdown"));
+const returns = new ReturnWatch(find("returning"), sku, () => poll());
+const tokens =
+  who &&
+  new PurchaseTokens(sku, who.token, (now) => {
+    solving = now;
+    if (inLine) drawLine();
+    else if (now) drawResult("", t("line.challenge.title"), t("line.challenge"));
+    else drawResult("", "", "");
+  });
+
+// --- The sale
+
+async function poll() {
+  clearTimeout(pollTimer);
+  /** @type {CallFailed | null} */
+  let failed = null;
+  try {
+    const told = await call("GET", path);
+    unpaid = told.unpaid ?? null;
+    takeSale(told.sale);
+  } catch (error) {
+    if (!(error instanceof CallFailed)) throw error;
+    failed = error;
+  }
+  show(find("problem"), failed !== null);
+  write(find("problem"), failed ? explain(failed) : "");
+  const usual = returns.isOn && phase === "soldOut" ? POLL_WATCHED_MS : (POLL_MS[/** @type {keyof typeof POLL_MS} */ (phase)] ?? POLL_MS.lost);
+  const pauseMs = Math.max(usual, failed?.retryAfterMs ?? 0) * (1 + Math.random() / 2);
+  if (failed?.isTransient !== false) pollSoon(pauseMs);
+}
+
+/** @param {number} ms */
+function pollSoon(ms) {
+  clearTimeout(pollTimer);
+  pollTimer = setTimeout(pollIfSeen, ms);
+}
+
+/** A page that nobody sees asks for nothing, unless it is to tell of units that come back. */
+function pollIfSeen() {
+  if (document.visibilityState === "visible" || returns.isOn) poll();
+}
+
+/** @param {any} told */
+function takeSale(told) {
+  const isFirst = sale === null;
+  sale = told;
+  if (isFirst) drawTerms();
+  render();
+  // The start may have been moved.
+  clearTimeout(startTimer);
+  clearTimeout(tokenTimer);
+  const leftMs = Date.parse(sale.terms.startTime) - nowMs();
+  if (leftMs > 0 && leftMs < TIMER_MAX_MS) {
+    startTimer = setTimeout(render, leftMs);
+    const leadMs = TOKEN_LEAD_MIN_MS + TOKEN_LEAD_SPREAD_MS * Math.random();
+    tokenTimer = setTimeout(fetchTokenAhead, Math.max(0, leftMs - leadMs));
+  }
+}
+
+/** Fetch the token just before the start; what fails now is told at the press. */
+function fetchTokenAhead() {
+  if (tokens && !inLine && !holding && document.visibilityState === "visible" && phase === "before") {
+    tokens.get().catch(() => {});
+  }
+}
+
+function drawTerms() {
+  const { terms } = sale;
+  document.title = terms.title || sku;
+  write(find("title"), terms.title || sku);
+  write(find("price"), money(terms.unitPrice));
+  find("picture").replaceChildren(picture(sku));
+  const limit = terms.purchaseLimit || 1;
+  find("quantity").max = String(limit);
+  show(find("quantity-field"), limit > 1);
+  const facts = [
+    [t("sale.limit"), number(limit)],
+    [t("sale.payWithin"), wait(Number.parseFloat(terms.paymentWindow) * 1000)],
+    [t("sale.starts"), dateTime(Date.parse(terms.startTime))],
+    [t("sale.ends"), dateTime(Date.parse(terms.endTime))],
+  ];
+  find("terms").replaceChildren(...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  show(find("offer"), true);
+}
+
+function render() {
+  keepClock();
+  if (!sale) return;
+  const now = phaseOf(sale, nowMs());
+  if (now !== phase) {
+    const before = phase;
+    phase = now;
+    find("main").dataset.phase = phase;
+    if (before && phase === "open" && !inLine && !holding) {
+      drawResult("", "", "");
+      say(t("sale.started"));
+    }
+    // Not the whole crowd at once, at the moment of the start.
+    if (before === "before") pollSoon(POLL_MS.open * Math.random());
+  }
+  const { terms } = sale;
+  const starts = Date.parse(terms.startTime);
+  write(find("state"), t(`phase.${phase}`, { time: dateTime(phase === "before" ? starts : Date.parse(terms.endTime)) }));
+  countdown.draw(phase === "before" ? starts - nowMs() : null);
+  const left = Number(sale.remainingUnits);
+  const total = Number(terms.totalUnits);
+  show(find("stock"), phase === "open" || phase === "soldOut" || phase === "paused");
+  find("stock-bar").max = total;
+  find("stock-bar").value = left;
+  write(find("stock-text"), t("sale.left", { count: left, total }));
+  returns.draw({ isSoldOut: phase === "soldOut" && !holding && !inLine, unpaid, terms, isBack: phase === "open" });
+  drawButton();
+}
+
+function drawButton() {
+  const mayPress = phase === "open" && !inLine && !holding;
+  show(find("act"), !holding);
+  show(button, who !== null);
+  button.setAttribute("aria-disabled", String(!mayPress));
+  button.classList.toggle("waits", inLine);
+  show(find("spinner"), inLine);
+  const label = inLine ? "button.line" : `button.${phase}`;
+  write(find("buy-text"), t(label, { price: money(sale.terms.unitPrice) }));
+  show(find("sign-in"), who === null && Boolean(address));
+  show(find("no-sign-in"), who === null && !address);
+}
+
+// --- The press
+
+/** @param {Attempt} attempt */
+async function run(attempt) {
+  if (inLine || !who || !tokens) return;
+  inLine = true;
+  drawLine();
+  render();
+  try {
+    const answer = await buy({
+      sku,
+      attempt,
+      tokens,
+      identity: who.token,
+      onTrouble: (now) => {
+        trouble = now;
+        drawLine();
+      },
+    });
+    keep(who.userId, sku, { ...attempt, ...answer });
+    inLine = false;
+    if (FINAL.includes(answer.outcome)) {
+      showOrder(answer);
+    } else {
+      drawResult("warn", t(`result.${answer.outcome}`), t(`outcome.${answer.outcome}`));
+      if (answer.outcome === "SOLD_OUT") sale.soldOut = true;
+    }
+  } catch (failed) {
+    if (!(failed instanceof CallFailed)) throw failed;
+    inLine = false;
+    if (!UNCERTAIN.has(failed.reason)) keep(who.userId, sku, { ...attempt, outcome: failed.reason });
+    drawResult("warn", t("result.failed"), explain(failed));
+    if (failed.reason.startsWith("IDENTITY_") && address) {
+      find("result").append(el("a", { class: "button", href: address }, t("signIn")));
+    }
+  }
+  trouble = null;
+  render();
+  poll();
+}
+
+function drawLine() {
+  if (solving) {
+    drawResult("", t("line.challenge.title"), t("line.challenge"));
+  } else if (trouble) {
+    drawResult("", t("line.title"), t(lineKey(trouble.failed), { wait: wait(trouble.againMs) }));
+  } else {
+    drawResult("", t("line.title"), t("line.waiting"));
+  }
+}
+
+/** @param {CallFailed} failed */
+function lineKey(failed) {
+  if (failed.status === 0) return "line.offline";
+  return failed.reason === "RATE_LIMITED" ? "line.tooFast" : "line.busy";
+}
+
+/**
+ * @param {string} kind
+ * @param {string} title
+ * @param {string} text
+ */
+function drawResult(kind, title, text) {
+  const result = find("result");
+  const shown = `${kind}|${title}|${text}`;
+  if (result.dataset.shown === shown) return;
+  result.dataset.shown = shown;
+  result.className = `notice ${kind}`;
+  result.replaceChildren(el("h2", {}, title), el("p", {}, text));
+  show(result, Boolean(title));
+  // Also where the sale itself could not be read yet.
+  if (title) show(find("offer"), true);
+  if (title) say(`${title}. ${text}`);
+}
+
+/** @param {{outcome: string, orderNo: string}} answer */
+function showOrder({ outcome, orderNo }) {
+  if (!who || panel?.orderNo === orderNo) return;
+  holding = true;
+  if (outcome === "ALREADY_PURCHASED") drawResult("", t("result.ALREADY_PURCHASED"), t("outcome.ALREADY_PURCHASED"));
+  else drawResult("", "", "");
+  panel = new OrderPanel(find("order"), {
+    orderNo,
+    identity: who.token,
+    config,
+    onOrder: (order) => {
+      const held = holding;
+      holding = !HOLDS_NOTHING.includes(order.state);
+      if (held && !holding) poll();
+      render();
+    },
+  });
+  show(find("offer"), true);
+  panel.run().then(() => {
+    // An order that cannot be shown holds nothing back.
+    if (!panel?.order) holding = false;
+    render();
+  });
+  // The button goes; the keys go on from the order.
+  if (document.activeElement === button) find("order").focus();
+}
+
+/** Go on where this buyer was: after a reload, or a press in another tab. */
+function resume() {
+  if (!who) return;
+  const attempt = read(who.userId, sku);
+  if (attempt?.orderNo) showOrder(attempt);
+  else if (attempt && isOpen(attempt)) run(attempt);
+}
+
+button.addEventListener("click", () => {
+  if (!who || button.getAttribute("aria-disabled") === "true") return;
+  const quantity = Math.max(1, Math.min(Number(find("quantity").value) || 1, sale.terms.purchaseLimit || 1));
+  const before = read(who.userId, sku);
+  run(isOpen(before) && before?.quantity === quantity ? before : press(who.userId, sku, quantity));
+});
+find("sign-in").setAttribute("href", address);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") {
+    render();
+    poll();
+  }
+});
+onSync(render);
+if (who) onChange(who.userId, sku, resume);
+setInterval(render, TICK_MS);
+await poll();
+resume();
