@@ -1,7 +1,7 @@
 """Generate what is generated, or prove that it is fresh.
 
-The stubs in seckill/v1 from protos/, the tables of currencies (tools/currencies.py), and the version
-where it stands outside of Python (tools/stamps.py).
+The stubs in seckill/v1 from protos/, the tables of currencies (tools/currencies.py), and the
+version where it stands outside of Python (tools/stamps.py).
 
 The contracts import google/api/annotations.proto; it and what it imports stand in protos/google,
 copied from the googleapis-common-protos wheel, so that buf and protoc need nothing else.
