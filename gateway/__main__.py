@@ -162,6 +162,7 @@ async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
         inventory,
         cache_ttl_s=settings.gateway_sale_cache_ttl_s,
         lookups_max=settings.gateway_lookups_max,
+        read_unpaid=orders.unpaid_units,
     )
     await process.spawn("sales", sales.watch())
     rules = await open_rules(settings, process)

@@ -272,7 +272,6 @@ async def _all(steps: Iterable[Awaitable[None]]) -> None:
 
 async def _answer_all(calls: Sequence[Call], sales: Sales, sku: str) -> None:
     try:
-        # GetSaleResponse and GatewayServiceGetSaleResponse have the same fields (tested).
         payload = await sales.read(sku)
     except Exception as error:  # noqa: BLE001 - fails the calls for this sku alone
         fault = fault_of(error)

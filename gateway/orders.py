@@ -14,10 +14,12 @@ from seckill.order_no import made_at_s
 from seckill.runtime import request_ids
 from seckill.runtime.server import time_left_s
 from seckill.status import from_rpc_error, reason_of
-from seckill.v1 import gateway_pb2, order_pb2, order_pb2_grpc, payment_pb2
+from seckill.v1 import gateway_pb2, order_pb2, order_pb2_grpc, payment_pb2, sale_pb2
 
 # When to ask again for an unknown order that may be on its way to the database.
 YOUNG_RETRY_S = 0.5
+# A look at a sale does not wait for longer until it is known what may come back.
+UNPAID_TIMEOUT_S = 0.5
 # Field 1, length-delimited: how an Order stands in GatewayServiceGetOrderResponse.
 ORDER_TAG = b"\x0a"
 # Headers that sign nothing, and are none of order_svc's business.
@@ -99,6 +101,15 @@ class Orders:
         now_s = time.time()
         for poll, encoded in zip(batch, response.orders, strict=True):
             self._answer(poll, encoded, now_s)
+
+    async def unpaid_units(self, sku: str) -> sale_pb2.UnpaidUnits | None:
+        """Return the units of a sale that may come back; None if order_svc does not answer soon."""
+        request = order_pb2.GetUnpaidUnitsRequest(sku=sku)
+        try:
+            response = await self._stub.GetUnpaidUnits(request, timeout=UNPAID_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return None
+        return response.unpaid
 
     async def cancel(
         self, order_no: str, *, user_id: str, context: grpc.aio.ServicerContext[Any, Any]

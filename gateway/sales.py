@@ -16,6 +16,7 @@ that was created a moment ago is waited for: its notice is on its way.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import grpc
@@ -25,7 +26,7 @@ from seckill.errors import Overloaded, SaleNotFound, SeckillError
 from seckill.runtime.recent import Recent
 from seckill.runtime.sale_view import SaleView, apply_changes, follow_sales
 from seckill.status import from_rpc_error
-from seckill.v1 import inventory_pb2, inventory_pb2_grpc
+from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc, sale_pb2
 
 # A sku that does not exist is not asked for again so soon; the same for a sale's remaining units.
 ANSWER_KEPT_S = 1.0
@@ -33,6 +34,8 @@ ANSWERS_MAX = 8_192
 LOOKUP_TIMEOUT_S = 1.0
 # How long the notice of a sale that was just created may take.
 NOTICE_WAIT_S = 0.25
+# What may come back of a sale that is sold out; None while nobody knows.
+ReadUnpaid = Callable[[str], Awaitable[sale_pb2.UnpaidUnits | None]]
 # Of the look-ups at once, what unknown skus may take while the stream is down.
 UNKNOWN_SHARE = 0.25
 
@@ -54,10 +57,12 @@ class Sales:
         *,
         cache_ttl_s: float,
         lookups_max: int,
+        read_unpaid: ReadUnpaid,
     ) -> None:
         """
         Args:
             stub: inventory_svc.
+            read_unpaid: asked with each look at a sale that is sold out.
             cache_ttl_s: how long flags outlive the stream.
             lookups_max: sales asked for at the same time, and unknown skus waited for.
         """
@@ -68,6 +73,7 @@ class Sales:
         self._stub = stub
         self._cache_ttl_s = cache_ttl_s
         self._lookups_max = lookups_max
+        self._read_unpaid = read_unpaid
         self._views: dict[str, SaleView] = {}
         # Units that were left of these sales when inventory last spoke of them.
         self._remaining: dict[str, int] = {}
@@ -104,7 +110,7 @@ class Sales:
         return down_s is None or monotonic_s - down_s < self._cache_ttl_s
 
     async def read(self, sku: str) -> bytes:
-        """A serialized GetSaleResponse, at most a second old.
+        """A serialized GatewayServiceGetSaleResponse, at most a second old.
 
         Raises:
             SaleNotFound: there is no such sale.
@@ -180,17 +186,26 @@ class Sales:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise from_rpc_error(error, service="inventory") from error
         else:
-            payload = response.SerializeToString()
             # The stream may be behind, or down; but what it told meanwhile is newer, and an equal
             # view of it has the holders too.
             view = SaleView.of(response.sale)
             current = self._views.get(sku)
             if current is before and (before is None or replace(before, holders=None) != view):
                 self._views[sku] = view
+            payload = await self._described(response.sale)
         self._answers.put(sku, _Answer(payload, time.monotonic() + ANSWER_KEPT_S))
         if payload is None:
             raise SaleNotFound(metadata={"sku": sku})
         return payload
+
+    async def _described(self, sale: sale_pb2.Sale) -> bytes:
+        """The answer about a sale, with what may come back of one that is sold out."""
+        answer = gateway_pb2.GatewayServiceGetSaleResponse(sale=sale)
+        if sale.sold_out:
+            unpaid = await self._read_unpaid(sale.terms.sku)
+            if unpaid is not None:
+                answer.unpaid.CopyFrom(unpaid)
+        return answer.SerializeToString()
 
     async def check_seen(self) -> None:
         """Health check: succeeds once inventory has told of all sales."""

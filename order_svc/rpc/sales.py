@@ -1,9 +1,9 @@
-"""Handles the RPCs that register and count sales."""
+"""Handles the RPCs that register sales and count their units."""
 
 from order_svc.sales.model import terms_of
 from order_svc.sales.repository import SaleRepository
 from seckill.errors import InvalidField
-from seckill.v1 import order_pb2
+from seckill.v1 import order_pb2, sale_pb2
 from seckill.validation import Violations, check_terms
 
 # Keeps price times quantity inside a bigint; the schema has the same bound.
@@ -36,6 +36,17 @@ class SaleHandlers:
         """Handle GetSaleTotals."""
         check_sku(request.sku)
         return order_pb2.GetSaleTotalsResponse(**dict(await self._sales.totals(request.sku)))
+
+    async def unpaid(
+        self, request: order_pb2.GetUnpaidUnitsRequest
+    ) -> order_pb2.GetUnpaidUnitsResponse:
+        """Handle GetUnpaidUnits."""
+        check_sku(request.sku)
+        row = await self._sales.unpaid(request.sku)
+        unpaid = sale_pb2.UnpaidUnits(units=row["units"])
+        if row["last_expires_at"] is not None:
+            unpaid.last_expire_time.FromDatetime(row["last_expires_at"])
+        return order_pb2.GetUnpaidUnitsResponse(unpaid=unpaid)
 
 
 def check_sku(sku: str) -> None:

@@ -52,6 +52,11 @@ class OrderService(OrderServiceServicer):
     ) -> pb.GetSaleTotalsResponse:
         return await self._sales.totals(request)
 
+    async def GetUnpaidUnits(
+        self, request: pb.GetUnpaidUnitsRequest, _context: Context
+    ) -> pb.GetUnpaidUnitsResponse:
+        return await self._sales.unpaid(request)
+
     async def GetOrder(self, request: pb.GetOrderRequest, _context: Context) -> pb.GetOrderResponse:
         return await self._orders.get(request)
 

@@ -40,3 +40,7 @@ class SaleRepository:
         if not rows:
             raise SaleNotFound
         return rows[0]
+
+    async def unpaid(self, sku: str) -> Row:
+        """Return the row of count_unpaid.sql."""
+        return (await self._database.fetch("sales/count_unpaid", sku))[0]

@@ -109,18 +109,26 @@ class GatewayServiceGetSaleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SALE_FIELD_NUMBER: _builtins.int
+    UNPAID_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sale(self) -> _sale_pb2.Sale:
         """The sale as the gateway knows it; remaining_units may be a second old."""
+
+    @_builtins.property
+    def unpaid(self) -> _sale_pb2.UnpaidUnits:
+        """While the sale is sold out: the units that may come back, as old. Unset if it is not, and while
+        OrderService does not answer.
+        """
 
     def __init__(
         self,
         *,
         sale: _sale_pb2.Sale | None = ...,
+        unpaid: _sale_pb2.UnpaidUnits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale", "unpaid", b"unpaid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale", "unpaid", b"unpaid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1168,6 +1168,52 @@ class GetSaleTotalsResponse(_message.Message):
 Global___GetSaleTotalsResponse: _TypeAlias = GetSaleTotalsResponse  # noqa: Y015
 
 @_typing.final
+class GetUnpaidUnitsRequest(_message.Message):
+    """Which sale to look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Sku of the sale; 1 to 64 of [A-Za-z0-9._-]."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUnpaidUnitsRequest: _TypeAlias = GetUnpaidUnitsRequest  # noqa: Y015
+
+@_typing.final
+class GetUnpaidUnitsResponse(_message.Message):
+    """Units of a sale that await payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNPAID_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def unpaid(self) -> _sale_pb2.UnpaidUnits:
+        """As the database has them."""
+
+    def __init__(
+        self,
+        *,
+        unpaid: _sale_pb2.UnpaidUnits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["unpaid", b"unpaid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unpaid", b"unpaid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUnpaidUnitsResponse: _TypeAlias = GetUnpaidUnitsResponse  # noqa: Y015
+
+@_typing.final
 class RecordSaleRequest(_message.Message):
     """What operators decided about a sale."""
 

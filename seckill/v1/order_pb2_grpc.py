@@ -115,6 +115,11 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsResponse.FromString,
                 _registered_method=True)
+        self.GetUnpaidUnits = channel.unary_unary(
+                '/seckill.v1.OrderService/GetUnpaidUnits',
+                request_serializer=seckill_dot_v1_dot_order__pb2.GetUnpaidUnitsRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.GetUnpaidUnitsResponse.FromString,
+                _registered_method=True)
         self.RecordSale = channel.unary_unary(
                 '/seckill.v1.OrderService/RecordSale',
                 request_serializer=seckill_dot_v1_dot_order__pb2.RecordSaleRequest.SerializeToString,
@@ -292,6 +297,14 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUnpaidUnits(self, request, context):
+        """Counts the units of a sale that await payment, for buyers who may still get one: cheap whatever
+        the sale's size. None if the sku is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordSale(self, request, context):
         """Records what operators changed of a sale, so that a rebuild restores it. A revision that is not
         higher than the one on record changes nothing. The change is announced as an event; its operator
@@ -445,6 +458,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.GetSaleTotals,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.GetSaleTotalsResponse.SerializeToString,
+            ),
+            'GetUnpaidUnits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUnpaidUnits,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.GetUnpaidUnitsRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.GetUnpaidUnitsResponse.SerializeToString,
             ),
             'RecordSale': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordSale,
@@ -925,6 +943,33 @@ class OrderService:
             '/seckill.v1.OrderService/GetSaleTotals',
             seckill_dot_v1_dot_order__pb2.GetSaleTotalsRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.GetSaleTotalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUnpaidUnits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/GetUnpaidUnits',
+            seckill_dot_v1_dot_order__pb2.GetUnpaidUnitsRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.GetUnpaidUnitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

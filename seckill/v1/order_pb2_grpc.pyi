@@ -85,6 +85,10 @@ class OrderServiceStub:
     """Records that the units of these orders are back in stock. Repeating it changes nothing."""
     GetSaleTotals: _grpc.UnaryUnaryMultiCallable[_order_pb2.GetSaleTotalsRequest, _order_pb2.GetSaleTotalsResponse]
     """Counts the units of a sale by the state of their orders, as the database has them."""
+    GetUnpaidUnits: _grpc.UnaryUnaryMultiCallable[_order_pb2.GetUnpaidUnitsRequest, _order_pb2.GetUnpaidUnitsResponse]
+    """Counts the units of a sale that await payment, for buyers who may still get one: cheap whatever
+    the sale's size. None if the sku is unknown.
+    """
     RecordSale: _grpc.UnaryUnaryMultiCallable[_order_pb2.RecordSaleRequest, _order_pb2.RecordSaleResponse]
     """Records what operators changed of a sale, so that a rebuild restores it. A revision that is not
     higher than the one on record changes nothing. The change is announced as an event; its operator
@@ -175,6 +179,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Records that the units of these orders are back in stock. Repeating it changes nothing."""
     GetSaleTotals: _aio.UnaryUnaryMultiCallable[_order_pb2.GetSaleTotalsRequest, _order_pb2.GetSaleTotalsResponse]  # type: ignore[assignment]
     """Counts the units of a sale by the state of their orders, as the database has them."""
+    GetUnpaidUnits: _aio.UnaryUnaryMultiCallable[_order_pb2.GetUnpaidUnitsRequest, _order_pb2.GetUnpaidUnitsResponse]  # type: ignore[assignment]
+    """Counts the units of a sale that await payment, for buyers who may still get one: cheap whatever
+    the sale's size. None if the sku is unknown.
+    """
     RecordSale: _aio.UnaryUnaryMultiCallable[_order_pb2.RecordSaleRequest, _order_pb2.RecordSaleResponse]  # type: ignore[assignment]
     """Records what operators changed of a sale, so that a rebuild restores it. A revision that is not
     higher than the one on record changes nothing. The change is announced as an event; its operator
@@ -358,6 +366,16 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.GetSaleTotalsResponse, _abc.Awaitable[_order_pb2.GetSaleTotalsResponse]]:
         """Counts the units of a sale by the state of their orders, as the database has them."""
+
+    @_abc_1.abstractmethod
+    def GetUnpaidUnits(
+        self,
+        request: _order_pb2.GetUnpaidUnitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.GetUnpaidUnitsResponse, _abc.Awaitable[_order_pb2.GetUnpaidUnitsResponse]]:
+        """Counts the units of a sale that await payment, for buyers who may still get one: cheap whatever
+        the sale's size. None if the sku is unknown.
+        """
 
     @_abc_1.abstractmethod
     def RecordSale(

@@ -180,6 +180,34 @@ class Sale(_message.Message):
 Global___Sale: _TypeAlias = Sale  # noqa: Y015
 
 @_typing.final
+class UnpaidUnits(_message.Message):
+    """Units that buyers hold and have not paid for: what is not paid in time comes back on sale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNITS_FIELD_NUMBER: _builtins.int
+    LAST_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    units: _builtins.int
+    """Units in orders that await payment; never negative."""
+    @_builtins.property
+    def last_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last of these orders expires; unset if there are none."""
+
+    def __init__(
+        self,
+        *,
+        units: _builtins.int = ...,
+        last_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_expire_time", b"last_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_expire_time", b"last_expire_time", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpaidUnits: _TypeAlias = UnpaidUnits  # noqa: Y015
+
+@_typing.final
 class SaleFacts(_message.Message):
     """Facts of a sale that operators can change; those that are unset did not change."""
 

@@ -65,13 +65,22 @@ class HeldInventory:
         self.waiting.popleft()[1].set_exception(RuntimeError("injected"))
 
 
+async def nothing_known(_sku: str) -> None:
+    """What may come back is not known."""
+
+
 class Rig:
     """Reservations before an inventory that waits."""
 
     def __init__(self, *, units: int, multiple: float) -> None:
         self.inventory = HeldInventory(units)
         stub = inventory_pb2_grpc.InventoryServiceStub(grpc.insecure_channel("127.0.0.1:1"))
-        self.sales = Sales(stub, cache_ttl_s=5.0, lookups_max=1)  # type: ignore[arg-type]
+        self.sales = Sales(
+            stub,  # type: ignore[arg-type]
+            cache_ttl_s=5.0,
+            lookups_max=1,
+            read_unpaid=nothing_known,
+        )
         self.told(units)
         self.reservations = Reservations(
             cast("Any", self.inventory),

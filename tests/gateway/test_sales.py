@@ -59,12 +59,21 @@ def test_a_lost_sale_is_not_held_against_its_buyers() -> None:
     assert view().limit == 1
 
 
+async def nothing_known(_sku: str) -> None:
+    """What may come back is not known."""
+
+
 class Told:
     """A gateway's knowledge of sales, without a stream."""
 
     def __init__(self) -> None:
         stub = inventory_pb2_grpc.InventoryServiceStub(grpc.insecure_channel("127.0.0.1:1"))
-        self.sales = Sales(stub, cache_ttl_s=5.0, lookups_max=1)  # type: ignore[arg-type]
+        self.sales = Sales(
+            stub,  # type: ignore[arg-type]
+            cache_ttl_s=5.0,
+            lookups_max=1,
+            read_unpaid=nothing_known,
+        )
 
     def hear(self, *, remaining: int, holders: list[str] | None, complete: bool = False) -> None:
         """A message of the stream."""

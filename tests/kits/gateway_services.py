@@ -169,6 +169,15 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
         self.watches = 0
         self.hold_watches = False
         self.callbacks: list[order_pb2.ReceivePaymentCallbackRequest] = []
+        # What may come back of each sale; None while it cannot be told.
+        self.unpaid: sale_pb2.UnpaidUnits | None = sale_pb2.UnpaidUnits()
+
+    async def GetUnpaidUnits(
+        self, _request: order_pb2.GetUnpaidUnitsRequest, context: Context
+    ) -> order_pb2.GetUnpaidUnitsResponse:
+        if self.unpaid is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
+        return order_pb2.GetUnpaidUnitsResponse(unpaid=self.unpaid)
 
     async def BatchGetOrders(
         self, request: order_pb2.BatchGetOrdersRequest, _context: Context

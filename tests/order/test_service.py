@@ -318,6 +318,26 @@ async def test_cancelled_order_goes_through_the_restore_outbox(service: Service)
     assert order_pb2.Order.FromString(encoded or b"").HasField("restore_time")
 
 
+async def test_units_that_may_come_back_are_counted(service: Service) -> None:
+    """Those of orders that await payment, until the last of them expires; of other sales none."""
+    sku, other = await service.sale(), await service.sale()
+    numbers = await service.pending(sku, 3)
+    await service.pending(other)
+    await service.stub.PayOrder(pay_request(numbers[0]))
+    await service.stub.CancelOrder(order_pb2.CancelOrderRequest(order_no=numbers[1]))
+    request = order_pb2.GetUnpaidUnitsRequest(sku=sku)
+    unpaid = (await service.stub.GetUnpaidUnits(request)).unpaid
+    (order,) = (
+        await service.stub.ListOrders(
+            order_pb2.ListOrdersRequest(sku=sku, state=order_pb2.ORDER_STATE_PENDING)
+        )
+    ).orders
+    assert (unpaid.units, unpaid.last_expire_time) == (1, order.expire_time)
+    await service.stub.PayOrder(pay_request(numbers[2]))
+    unpaid = (await service.stub.GetUnpaidUnits(request)).unpaid
+    assert (unpaid.units, unpaid.HasField("last_expire_time")) == (0, False)
+
+
 @pytest.mark.parametrize("restock", [True, False])
 async def test_refunded_order_is_shown_and_restored_where_told_to(
     service: Service, restock: bool
@@ -447,6 +467,7 @@ async def test_unknown_order_is_not_found_and_a_young_one_may_yet_come(service: 
         ("ListUnrestored", order_pb2.ListUnrestoredRequest(page_size=-1)),
         ("ClaimUnrestored", order_pb2.ClaimUnrestoredRequest(page_size=10)),
         ("GetSaleTotals", order_pb2.GetSaleTotalsRequest(sku="a b")),
+        ("GetUnpaidUnits", order_pb2.GetUnpaidUnitsRequest(sku="a b")),
         ("RegisterSale", order_pb2.RegisterSaleRequest()),
     ],
 )
