@@ -125,7 +125,9 @@ class Agent:
         if now_s >= self._list_files_next_s:
             self._list_files_next_s = now_s + FILES_S
             try:
-                self._files = list_files(self._settings.edge_web_directory)
+                self._files = list_files(
+                    self._settings.edge_web_directory, profile=self._settings.profile
+                )
             except (OSError, ValueError) as error:
                 log.warning("static files not read", why=str(error))
         return self._files

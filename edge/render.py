@@ -45,7 +45,8 @@ def render(settings: EdgeSettings) -> Path:
     """Write all files; return the path of the one to start Envoy with. Raises OSError."""
     folder = settings.edge_directory
     routes_path(settings).parent.mkdir(parents=True, exist_ok=True)
-    write_routes(settings, RefusalPlan(files=list_files(settings.edge_web_directory)), NO_LEASE)
+    files = list_files(settings.edge_web_directory, profile=settings.profile)
+    write_routes(settings, RefusalPlan(files=files), NO_LEASE)
     for name, content in secrets(settings).items():
         write_atomically(settings, folder / name, content)
     write_atomically(settings, folder / CONFIGURATION_FILE, bootstrap(settings))

@@ -2,14 +2,17 @@
 
 from edge.errors import GRPC, json_body, status_headers
 from edge.settings import EdgeSettings
+from edge.transcoding import NAME as TRANSCODER
 from edge.transcoding import SERVICE
-from edge.typed import Json, overwritten, seconds
+from edge.typed import Json, overwritten, seconds, switched_off
 from edge.web import WebFile, file_routes
 from seckill.errors import NotImplementedYet, SeckillError
 from seckill.runtime.sale_view import SKU_METADATA
 
 NAME = "edge"
 GATEWAY = "gateway"
+# Where pages learn what time it is.
+CLOCK = "/v1/clock"
 # Methods about orders, but for WatchOrder.
 OF_ORDERS = ("GetOrder", "PayOrder", "CancelOrder", "ReceivePaymentCallback")
 # Tried on another replica: requests that a stopping gateway has refused without reading them.
@@ -72,6 +75,23 @@ def gateway_routes(settings: EdgeSettings) -> list[Json]:
     ]
 
 
+def clock_route() -> Json:
+    """Return the route that tells the time: Unix seconds, to the millisecond, in `x-time`.
+
+    A page counts down to a sale's start by it, as visitors' clocks are wrong, and `date` has whole
+    seconds. The gateway is not asked.
+    """
+    return {
+        "match": {"path": CLOCK},
+        "direct_response": {"status": 204},
+        "response_headers_to_add": [
+            overwritten("x-time", "%START_TIME(%s.%3f)%"),
+            overwritten("cache-control", "no-store"),
+        ],
+        **switched_off(TRANSCODER),
+    }
+
+
 def content_is_grpc() -> Json:
     """Return the header match of gRPC and gRPC-Web, whose errors are statuses, not bodies."""
     return {"name": "content-type", "string_match": {"prefix": GRPC}}
@@ -98,6 +118,7 @@ def base_routes(settings: EdgeSettings, files: tuple[WebFile, ...]) -> list[Json
     """Return all routes of an edge that refuses nothing by itself."""
     nothing = refuse({"prefix": "/"}, NotImplementedYet("there is no such method"), http_status=404)
     return [
+        clock_route(),
         *gateway_routes(settings),
         *file_routes(settings.edge_web_directory, files),
         *nothing,

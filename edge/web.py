@@ -15,6 +15,12 @@ from edge.typed import Json, overwritten, switched_off
 FILES_MAX = 200
 FILE_BYTES_MAX = 1024 * 1024
 INDEX = "index.html"
+# Folder of what only the development profile serves: a sign-in without a password, and its keys.
+DEVELOPMENT = "dev"
+# "sale.0f3c….js": a name that holds the start of its content's SHA-256 names that content for good.
+HASH_CHARACTERS = 16
+HASHED = re.compile(rf"\.([0-9a-f]{{{HASH_CHARACTERS}}})\.[a-z0-9]+$")
+FOR_GOOD = "public, max-age=31536000, immutable"
 OTHER = "application/octet-stream"
 CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -30,6 +36,14 @@ CONTENT_TYPES = {
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",
 }
+# What a page may do: run, show and call what comes from here, and nothing inline. No other page may
+# frame it. Workers have the policy of their own script.
+POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; object-src 'none';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+PERMISSIONS = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+GOVERNED = frozenset({".html", ".js", ".mjs", ".svg"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +59,10 @@ class WebFile:
     stamp: tuple[int, int]
 
 
-def list_files(folder: str) -> tuple[WebFile, ...]:
+def list_files(folder: str, *, profile: str) -> tuple[WebFile, ...]:
     """Return the files of a folder, ordered by name; none if there is no such folder.
 
-    Hidden ones are left out.
+    Hidden ones are left out, and those for development if the profile is another.
 
     Raises:
         ValueError: there are too many, or one is too large.
@@ -59,6 +73,8 @@ def list_files(folder: str) -> tuple[WebFile, ...]:
     files = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
+        if profile != "development" and name.startswith(f"{DEVELOPMENT}/"):
+            continue
         if path.is_file() and not re.search(r"(^|/)\.", name):
             status = path.stat()
             if status.st_size > FILE_BYTES_MAX:
@@ -75,11 +91,12 @@ def file_routes(folder: str, files: tuple[WebFile, ...]) -> list[Json]:
 
 
 def _routes(path: Path, file: WebFile) -> list[Json]:
-    etag = f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"'
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    # Weak: what Envoy compresses on the way keeps it.
+    etag = f'"{digest[:32]}"'
     headers = [
-        overwritten("etag", etag),
-        # Names do not change with their content, so each use asks whether it has.
-        overwritten("cache-control", "no-cache"),
+        overwritten("etag", f"W/{etag}"),
+        overwritten("cache-control", _cache_control(file.path, digest)),
     ]
     reads = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
     has_it = {"name": "if-none-match", "string_match": {"contains": etag}}
@@ -100,13 +117,31 @@ def _routes(path: Path, file: WebFile) -> list[Json]:
             {
                 "match": {**match, "headers": [reads]},
                 "direct_response": {"status": 200, "body": {"filename": str(path)}},
-                "response_headers_to_add": [
-                    *headers,
-                    overwritten("content-type", CONTENT_TYPES.get(path.suffix, OTHER)),
-                    overwritten("x-content-type-options", "nosniff"),
-                    overwritten("referrer-policy", "same-origin"),
-                ],
+                "response_headers_to_add": [*headers, *_content_headers(path.suffix)],
                 **switched_off(TRANSCODER),
             }
         )
     return routes
+
+
+def _cache_control(name: str, digest: str) -> str:
+    hashed = HASHED.search(name)
+    if hashed is not None and digest.startswith(hashed[1]):
+        return FOR_GOOD
+    # A name that does not change with its content: each use asks whether that has changed.
+    return "no-cache"
+
+
+def _content_headers(suffix: str) -> list[Json]:
+    headers = [
+        overwritten("content-type", CONTENT_TYPES.get(suffix, OTHER)),
+        overwritten("x-content-type-options", "nosniff"),
+        overwritten("referrer-policy", "same-origin"),
+        overwritten("cross-origin-resource-policy", "same-origin"),
+    ]
+    if suffix in GOVERNED:
+        headers.append(overwritten("content-security-policy", POLICY))
+    if suffix == ".html":
+        headers.append(overwritten("permissions-policy", PERMISSIONS))
+        headers.append(overwritten("cross-origin-opener-policy", "same-origin"))
+    return headers

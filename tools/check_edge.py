@@ -53,7 +53,7 @@ def variations(
             {**tls, "edge_tls": "required", "edge_client_certificates": "required"},
             RefusalPlan(),
         ),
-        "a page": (page, RefusalPlan(files=list_files(str(web)))),
+        "a page": (page, RefusalPlan(files=list_files(str(web), profile="production"))),
         "no limits, no log": ({"edge_rate_ip": 0, "edge_access_log": "off"}, RefusalPlan()),
         "limits of all kinds": ({"edge_rate_all": 30_000, "edge_rate_ip": 7}, RefusalPlan()),
         "refusals": (page, REFUSALS),

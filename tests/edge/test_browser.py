@@ -4,7 +4,6 @@ import asyncio
 import functools
 import http.server
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +17,14 @@ from tests.kits.actions import open_sale
 from tests.kits.edge import Edge
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import Mesh
+from tools.chromium import find_chromium
 
-BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chrome")
 BROWSER_S = 90.0
 PAGE = """<!doctype html>
 <p>waiting</p>
-<script type="module">
-const [edge, sku, jwt] = location.hash.slice(1).split(",");
+<script type="module" src="page.js"></script>
+"""
+SCRIPT = """const [edge, sku, jwt] = location.hash.slice(1).split(",");
 const issued = await fetch(`${{edge}}/v1/sales/${{sku}}:issuePurchaseToken`, {{
   method: "POST",
   headers: {{ authorization: `Bearer ${{jwt}}`, "content-type": "application/json" }},
@@ -33,25 +33,24 @@ const issued = await fetch(`${{edge}}/v1/sales/${{sku}}:issuePurchaseToken`, {{
 const token = (await issued.json()).purchaseToken;
 {snippet}
 document.querySelector("p").textContent = `${{outcome}} ${{orderNo}}`;
-</script>
 """
 
 
-def page() -> str:
-    """Return a page that does what the README says, for the sale and edge in its address."""
+def script() -> str:
+    """Return what does as the README says, for the sale and edge in the page's address."""
     readme = (REPOSITORY_ROOT / "README.md").read_text()
     (snippet,) = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
     told = snippet.replace('"/v1/sales/phone:purchase"', "`${edge}/v1/sales/${sku}:purchase`")
     assert told != snippet
-    return PAGE.format(snippet=told)
+    return SCRIPT.format(snippet=told)
 
 
 @pytest.fixture(scope="module")
 def browser() -> str:
     """A Chromium without a window."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = find_chromium()
     if found is None:
-        pytest.skip(f"no browser on PATH; looked for {', '.join(BROWSERS)}")
+        pytest.skip("no Chromium on PATH: `make chromium` installs one")
     return found
 
 
@@ -59,7 +58,8 @@ def browser() -> str:
 def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the page."""
     folder: Path = tmp_path_factory.mktemp("web")
-    (folder / "index.html").write_text(page())
+    (folder / "index.html").write_text(PAGE)
+    (folder / "page.js").write_text(script())
     return folder
 
 

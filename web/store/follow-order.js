@@ -2,6 +2,8 @@
 
 import { CallFailed, backoffMs, call, lines, pause } from "../shared/api.js";
 
+// A proxy on the way may hold a watch's lines back: so often the order is asked for besides.
+const ASK_MS = 8_000;
 const RESTORE_POLL_MS = 1_000;
 const RESTORE_POLLS_MAX = 300;
 const WATCH_ENDED = new CallFailed({ status: 0, message: "the watch ended" });
@@ -59,12 +61,18 @@ export async function followOrder({ orderNo, identity, onOrder, onTrouble }) {
     const woken = new AbortController();
     const wake = () => document.visibilityState === "visible" && woken.abort(WATCH_ENDED);
     document.addEventListener("visibilitychange", wake);
+    const asking = setInterval(async () => {
+      const told = await call("GET", path, { identity }).catch(() => null);
+      if (told) take(told.order);
+      if (told && stateOf(told.order) !== "PENDING") woken.abort(WATCH_ENDED);
+    }, ASK_MS);
     try {
       for await (const told of lines(`${path}:watch`, { identity, signal: woken.signal })) take(told.order);
     } catch (error) {
       if (!(error instanceof CallFailed)) throw error;
       failed = error;
     } finally {
+      clearInterval(asking);
       document.removeEventListener("visibilitychange", wake);
     }
     if (order !== null && stateOf(order) !== "PENDING") break;

@@ -41,7 +41,7 @@ export class OrderPanel {
 
   /** Show the order until nothing more comes of it. */
   async run() {
-    this.#draw("WAITED", this.#notice("accent", t("order.onItsWay"), t("order.onItsWay.next")));
+    this.#draw("WAITED", () => [this.#notice("accent", t("order.onItsWay"), t("order.onItsWay.next"))]);
     const timer = setInterval(() => this.#tick(), TICK_MS);
     try {
       await followOrder({
@@ -55,7 +55,7 @@ export class OrderPanel {
       });
     } catch (failed) {
       if (!(failed instanceof CallFailed)) throw failed;
-      this.#draw("FAILED", this.#notice("warn", t("order.notShown"), explain(failed)));
+      this.#draw("FAILED", () => [this.#notice("warn", t("order.notShown"), explain(failed))]);
     } finally {
       clearInterval(timer);
     }
@@ -76,19 +76,19 @@ export class OrderPanel {
     write(this.left, digits(leftMs));
     const state = stateOf(order);
     if (state === "PENDING" && leftMs > 0) {
-      this.#draw("PENDING", ...this.#pending(order));
+      this.#draw("PENDING", () => this.#pending(order));
       if (leftMs < SOON_MS && !this.#soon) {
         this.#soon = true;
         say(t("order.soon"));
       }
     } else if (state === "PENDING") {
-      this.#draw("OVER", this.#notice("warn", t("order.over"), t("order.over.next")));
+      this.#draw("OVER", () => [this.#notice("warn", t("order.over"), t("order.over.next"))]);
     } else if (state === "PAID") {
-      this.#draw("PAID", this.#notice("good", t("order.paid"), t("order.paid.next")), this.#facts(order));
+      this.#draw("PAID", () => [this.#notice("good", t("order.paid"), t("order.paid.next")), this.#facts(order)]);
     } else if (state === "CANCELLED") {
       this.#drawCancelled(order);
     } else {
-      this.#draw(state, this.#notice("warn", t(`order.${state}`), t(`order.${state}.next`)), this.#facts(order));
+      this.#draw(state, () => [this.#notice("warn", t(`order.${state}`), t(`order.${state}.next`)), this.#facts(order)]);
     }
   }
 
@@ -113,7 +113,7 @@ export class OrderPanel {
     const ranOut = Date.parse(order.cancelTime ?? "") >= Date.parse(order.expireTime ?? "");
     const title = t(this.#gaveBack ? "order.gaveBack" : ranOut ? "order.ranOut" : "order.cancelled");
     if (!order.restoreTime) {
-      this.#draw("CANCELLED", this.#notice("warn", title, t("order.unitReturns")), this.#facts(order));
+      this.#draw("CANCELLED", () => [this.#notice("warn", title, t("order.unitReturns")), this.#facts(order)]);
       return;
     }
     if (this.#asking) return;
@@ -122,7 +122,7 @@ export class OrderPanel {
     const gone = told?.sale.soldOut ?? false;
     const back = el("a", { class: "button", href: `/sale/?sku=${encodeURIComponent(order.sku)}` }, t("order.toSale"));
     const next = gone ? t("order.unitGone") : t("order.unitBack", { time: timeOfDay(Date.parse(order.restoreTime)) });
-    this.#draw("RESTORED", this.#notice("warn", title, next), back, this.#facts(order));
+    this.#draw("RESTORED", () => [this.#notice("warn", title, next), back, this.#facts(order)]);
   }
 
   /**
@@ -153,18 +153,19 @@ export class OrderPanel {
   /**
    * Draw a state once, and say its first words.
    * @param {string} state
-   * @param {...HTMLElement} parts
+   * @param {() => HTMLElement[]} make
    */
-  #draw(state, ...parts) {
+  #draw(state, make) {
     if (this.#shown === state) return;
     this.#shown = state;
+    const parts = make();
     this.root.dataset.state = state;
     // A button that had the focus may be gone: the panel takes it, so that keys go on from there.
     const held = this.root.contains(document.activeElement) && document.activeElement !== this.root;
     this.root.replaceChildren(...parts, this.trouble);
     show(this.root, true);
     if (held) this.root.focus();
-    say(parts[0].textContent ?? "");
+    say(Array.from(parts[0].children, (part) => part.textContent).join(". "));
   }
 
   /** @param {Order} order */

@@ -42,7 +42,9 @@ export function picture(sku) {
     const x = (place % COLUMNS) * SIZE;
     const y = Math.floor(place / COLUMNS) * SIZE;
     const turn = `translate(${x} ${y}) rotate(${pick([0, 90, 180, 270])} ${SIZE / 2} ${SIZE / 2})`;
-    tiles.push(svg("path", { d: pick(SHAPES), fill: pick(colours), transform: turn }));
+    const colour = pick(colours);
+    // The stroke closes the seams between tiles.
+    tiles.push(svg("path", { d: pick(SHAPES), fill: colour, stroke: colour, "stroke-width": 0.4, transform: turn }));
   }
   return svg(
     "svg",

@@ -160,7 +160,7 @@ function render() {
   countdown.draw(phase === "before" ? starts - nowMs() : null);
   const left = Number(sale.remainingUnits);
   const total = Number(terms.totalUnits);
-  show(find("stock"), phase === "open" || phase === "soldOut" || phase === "paused");
+  show(find("stock"), !holding && ["open", "soldOut", "paused"].includes(phase));
   find("stock-bar").max = total;
   find("stock-bar").value = left;
   write(find("stock-text"), t("sale.left", { count: left, total }));
