@@ -19,6 +19,7 @@ from devstack.certificates import load_or_create
 from devstack.errors import StackError
 from devstack.grpc_probe import GrpcReady
 from devstack.mesh import REPOSITORY_ROOT, RESTARTS_MAX, mesh, mesh_ports, mesh_specs
+from devstack.pages import FOLDER, prepare_pages
 from devstack.ports import LOOPBACK, settle_ports
 from devstack.process import ProcessSpec
 from devstack.server import plain_environment
@@ -41,7 +42,6 @@ HEALTHY_GATEWAY = re.compile(
 )
 # Envoy's threads; one core each is as much as they can use.
 WORKERS = min(2, os.cpu_count() or 1)
-WEB = REPOSITORY_ROOT / "web"
 # What the agent takes to stop, beside Envoy's calls.
 AGENT_STOP_S = 10.0
 # A socket's path may have 103 characters on some systems; its name in the folder takes some.
@@ -106,7 +106,7 @@ def edge_environment(*, ports: EdgePorts, directory: Path) -> dict[str, str]:
         "SECKILL_EDGE_CORS_ORIGINS": "*",
         # All callers have one address here; the gateway leaves it out of its buckets too.
         "SECKILL_EDGE_RATE_IP": "0",
-        "SECKILL_EDGE_WEB_DIRECTORY": str(WEB) if WEB.is_dir() else "",
+        "SECKILL_EDGE_WEB_DIRECTORY": str(directory / FOLDER),
     }
 
 
@@ -132,13 +132,15 @@ def _edge_folder(directory: Path) -> Path:
 def edge_specs(
     envoy: Path, env: Mapping[str, str], *, ports: EdgePorts, directory: Path
 ) -> list[ProcessSpec]:
-    """Write Envoy's configuration, and return what to run.
+    """Write the pages and Envoy's configuration, and return what to run.
 
     Args:
         env: the mesh's and the edge's settings.
         directory: for logs.
     """
     settings = _settings(env)
+    if settings.edge_web_directory == str(directory / FOLDER):
+        prepare_pages(env, directory / FOLDER)
     configuration = render(settings)
     agent_address = f"unix:{settings.edge_directory / AGENT_SOCKET}"
     command = [str(envoy), "-c", str(configuration), "--concurrency", str(WORKERS)]

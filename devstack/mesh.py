@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.grpc_probe import GrpcReady
+from devstack.pages import payment_providers
 from devstack.ports import LOOPBACK, settle_ports
 from devstack.process import ProcessSpec
 from devstack.replicas import (
@@ -165,6 +166,7 @@ def service_environment(
         "SECKILL_ORDER_OPERATOR_JWKS": str(issuer.jwks_path),
         "SECKILL_ORDER_OPERATOR_JWT_ISSUER": issuer.issuer,
         "SECKILL_ORDER_OPERATOR_JWT_AUDIENCE": issuer.audience,
+        "SECKILL_ORDER_PAYMENT_PROVIDERS": payment_providers(issuer.jwks_path.parent),
     }
     for service in SERVICES:
         prefix = f"SECKILL_{service.name.upper()}"

