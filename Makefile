@@ -55,13 +55,29 @@ up: $(VENV)/.local ## start the stores and the mesh, and keep them running (REPL
 down: $(VENV)/.local ## stop what `make up` started; the data stays
 	$(BIN)/seckill down
 
+.PHONY: pages
+pages: $(VENV)/.local ## build the pages into build/web, for a CDN or SECKILL_EDGE_WEB_DIRECTORY
+	$(BIN)/python -m edge.pages build/web
+
+.PHONY: chromium
+chromium: ## install the browser that the pages are tested with, if there is none (Debian, as root)
+	$(PYTHON) -m tools.chromium
+
+# Without a browser the tests of the pages are left out, with a word about how to get one.
 .PHONY: test
 test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay")
+	-@$(PYTHON) -m tools.chromium
 	$(PYTEST) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each
+	-@$(PYTHON) -m tools.chromium
 	$(PYTEST) -m "not slow" $(ARGS)
+
+.PHONY: screens
+screens: $(VENV)/.dev ## take pictures of the pages into docs/screens (ARGS="yours paid")
+	$(PYTHON) -m tools.chromium --fonts
+	$(BIN)/python -m tests.pages.screens $(ARGS)
 
 .PHONY: soak
 soak: $(VENV)/.dev ## run faults and buyers drawn from a seed against the whole mesh (MINUTES=2 SEED=7)

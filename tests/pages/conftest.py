@@ -1,0 +1,57 @@
+"""One mesh with its edge and one browser, for all tests of the pages."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from playwright.async_api import Browser
+
+from devstack import Stores
+from tests.kits.edge import Edge
+from tests.kits.mesh import Mesh, prepared_stores
+from tests.kits.pages import Shop, running_browser
+from tools.chromium import find_chromium
+
+__all__ = ["prepared_stores"]
+
+SETTINGS = {
+    # Who has no account of some age is a risk, for sales that ask about it.
+    "SECKILL_GATEWAY_RISK_ACCOUNT_CLAIM": "opened",
+    "SECKILL_GATEWAY_CHALLENGE_MAX_NUMBER": "20000",
+}
+# Few calls fill the edge.
+EDGE_SETTINGS = {"SECKILL_EDGE_PURCHASES_MAX": "8"}
+
+
+@pytest.fixture(scope="session")
+def mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """The four services on real stores."""
+    directory = tmp_path_factory.mktemp("mesh-pages")
+    with Mesh(prepared_stores, directory=directory, settings=SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def edge(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Envoy and its agent, which serve the pages."""
+    directory = tmp_path_factory.mktemp("edge-pages")
+    with Edge(mesh.settings, directory=directory, settings=EDGE_SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium; `make chromium` installs one."""
+    if find_chromium() is None:
+        pytest.skip("no Chromium on PATH: `make chromium` installs one")
+    async with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+async def shop(mesh: Mesh, edge: Edge, browser: Browser) -> AsyncIterator[Shop]:
+    """The storefront; afterwards its pages have broken no rule and asked nobody else."""
+    shop = Shop(mesh, edge, browser)
+    yield shop
+    await shop.close()
+    assert shop.faults == []
+    assert shop.foreign == []
