@@ -31,8 +31,8 @@ _JVM_OPTIONS = (
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}{further_listeners}
+advertised.listeners=PLAINTEXT://{host}:{port}{further_listeners}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
@@ -100,6 +100,7 @@ class KafkaServer(Server):
                 # "=" keeps an id that starts with "-" from being read as an option.
                 f"--cluster-id={cluster_id.decode().rstrip('=')}",
                 f"--config={self._properties_path}",
+                *self._format_options(),
             ],
             timeout_s=FORMAT_TIMEOUT_S,
             env=plain_environment(),
@@ -138,6 +139,18 @@ class KafkaServer(Server):
             os.pathsep.join(str(directory / jar.file_name) for jar in read_lock()),
         ]
 
+    def _format_options(self) -> tuple[str, ...]:
+        """Further options for the first start, e.g. users whose passwords Kafka keeps."""
+        return ()
+
+    def _further_listeners(self) -> str:
+        """Listeners beside the one in clear: ",NAME://host:port" for each."""
+        return ""
+
+    def _further_properties(self) -> str:
+        """Lines that replace those above, or add to them."""
+        return ""
+
     def _write_properties(self) -> None:
         self._properties_path.write_text(
             _PROPERTIES.format(
@@ -145,5 +158,7 @@ class KafkaServer(Server):
                 port=self.port or pick_free_port(),
                 controller_port=pick_free_port(),
                 data=self._data,
+                further_listeners=self._further_listeners(),
             )
+            + self._further_properties()
         )

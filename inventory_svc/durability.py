@@ -15,8 +15,10 @@ from aiokafka.errors import (
 from redis.exceptions import ResponseError
 
 from inventory_svc import metrics
+from inventory_svc.outbox.topic_owner import TopicOwner
 from inventory_svc.settings import InventorySettings
 from seckill.errors import DependencyUnavailable
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_faults import kafka_faults
 from seckill.runtime.redis_client import redis_faults
 from seckill.runtime.safety import ConfigurationCheck, Look
@@ -61,11 +63,11 @@ async def unsafe_redis_settings(
     return problems
 
 
-async def unsafe_kafka_settings(bootstrap: str, *, topic: str) -> Sequence[str] | None:
+async def unsafe_kafka_settings(cluster: KafkaCluster, *, topic: str) -> Sequence[str] | None:
     """Return a sentence for each setting with which Kafka may lose reservations.
 
     Args:
-        bootstrap: the brokers.
+        cluster: where the topic is.
         topic: the orders topic.
 
     Returns:
@@ -76,7 +78,7 @@ async def unsafe_kafka_settings(bootstrap: str, *, topic: str) -> Sequence[str] 
     """
     try:
         with kafka_faults():
-            values = await _topic_settings(bootstrap, topic)
+            values = await _topic_settings(cluster, topic)
     except (ClusterAuthorizationFailedError, TopicAuthorizationFailedError):
         return None
     except (KafkaError, OSError, TimeoutError) as error:
@@ -97,8 +99,8 @@ async def unsafe_kafka_settings(bootstrap: str, *, topic: str) -> Sequence[str] 
     return problems
 
 
-async def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=KAFKA_TIMEOUT_MS)
+async def _topic_settings(cluster: KafkaCluster, topic: str) -> dict[str, str]:
+    admin = AIOKafkaAdminClient(**cluster.client_options, request_timeout_ms=KAFKA_TIMEOUT_MS)
     try:
         await admin.start()
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
@@ -112,16 +114,16 @@ async def _topic_settings(bootstrap: str, topic: str) -> dict[str, str]:
 
 
 def configuration_checks(
-    settings: InventorySettings, client: "redis.asyncio.Redis"
+    settings: InventorySettings, client: "redis.asyncio.Redis", topics: TopicOwner
 ) -> dict[str, ConfigurationCheck]:
-    """Return the checks by store; none if the settings switch them off."""
+    """Return the checks by store; whose the topics are is looked at in any case."""
     production = settings.profile == "production"
-    looks: dict[str, Look] = {}
+    looks: dict[str, Look] = {"kafka_topics": topics.problems}
     if settings.inventory_check_configuration:
         looks["redis"] = lambda: unsafe_redis_settings(client, production=production)
     if settings.inventory_check_configuration and production:
         looks["kafka"] = lambda: unsafe_kafka_settings(
-            settings.kafka_bootstrap, topic=settings.orders_topic
+            settings.kafka_cluster(), topic=settings.orders_topic
         )
     return {
         store: ConfigurationCheck(

@@ -1,75 +1,98 @@
 """Names of what inventory_svc keeps in Redis.
 
 The braces are literal: the keys of one sku hash to one slot of a Redis Cluster, so that a script
-may touch them all.
+may touch them all. The prefix is that of the mesh.
 """
 
-# Set of the skus of all sales; never removed from, so that a sale whose keys are lost is missed.
-SKUS = "seckill:skus"
-# Pub/sub channel: a message is a sku whose state, window or sold-out flag has changed.
-NOTICES = "seckill:notices"
-# String "`Unix ms` `reason`" while nothing may be sold; and the pub/sub channel that tells when it
-# has been set or removed.
-KILL_SWITCH = "seckill:kill-switch"
-# String: the token of the store's generation; who has it has that generation's data. Replicas and
-# the files of Redis have it too (docs/adr/0019).
-GENERATION = "seckill:generation"
-# String: which mesh this Redis belongs to; written once, and compared by every other mesh.
-MESH = "seckill:mesh"
+from seckill.runtime import keyspace
+
 # Consumer group of the relay on each outbox stream.
 RELAY_GROUP = "relay"
 # The only field of an outbox entry: a batch of reservations, or one.
 BATCH_FIELD, SINGLE_FIELD = b"b", b"o"
 
 
+def skus_key() -> str:
+    """Set of the skus of all sales; never removed from, so that a sale whose keys are lost is
+    missed.
+    """
+    return f"{keyspace.prefix}:skus"
+
+
+def notices_channel() -> str:
+    """Pub/sub channel: a message is a sku whose state, window or sold-out flag has changed. The
+    scripts make this name of their first key.
+    """
+    return f"{keyspace.prefix}:notices"
+
+
+def kill_switch_key() -> str:
+    """String "`Unix ms` `reason`" while nothing may be sold; and the pub/sub channel that tells
+    when it has been set or removed.
+    """
+    return f"{keyspace.prefix}:kill-switch"
+
+
+def generation_key() -> str:
+    """String: the token of the store's generation; who has it has that generation's data. Replicas
+    and the files of Redis have it too (docs/adr/0019).
+    """
+    return f"{keyspace.prefix}:generation"
+
+
+def mesh_key() -> str:
+    """String: which mesh this Redis belongs to; written once, and compared by every other mesh."""
+    return f"{keyspace.prefix}:mesh"
+
+
 def sale_key(sku: str) -> str:
     """Hash with the sale's terms, state and epoch."""
-    return f"seckill:sale:{{{sku}}}"
+    return f"{keyspace.prefix}:sale:{{{sku}}}"
 
 
 def stock_key(sku: str) -> str:
     """String with the units that are not held."""
-    return f"seckill:stock:{{{sku}}}"
+    return f"{keyspace.prefix}:stock:{{{sku}}}"
 
 
 def users_key(sku: str) -> str:
     """Hash user → hold (grammar: stock/hold.py)."""
-    return f"seckill:users:{{{sku}}}"
+    return f"{keyspace.prefix}:users:{{{sku}}}"
 
 
 def past_key(sku: str) -> str:
     """Hash user → the holds that a later one of the same buyer has replaced (stock/hold.py)."""
-    return f"seckill:past:{{{sku}}}"
+    return f"{keyspace.prefix}:past:{{{sku}}}"
 
 
 def staged_key(sku: str, epoch: int) -> str:
     """Hash user → hold of a rebuild in progress."""
-    return f"seckill:staged:{{{sku}}}:{epoch}"
+    return f"{keyspace.prefix}:staged:{{{sku}}}:{epoch}"
 
 
 def staged_past_key(sku: str, epoch: int) -> str:
     """Hash user → earlier holds of a rebuild in progress."""
-    return f"seckill:staged-past:{{{sku}}}:{epoch}"
+    return f"{keyspace.prefix}:staged-past:{{{sku}}}:{epoch}"
 
 
 def replication_marker_key(sku: str) -> str:
     """Dummy write that WAIT can be issued against."""
-    return f"seckill:asked:{{{sku}}}"
+    return f"{keyspace.prefix}:asked:{{{sku}}}"
 
 
 def outbox_key(sku: str) -> str:
     """Stream of outbox entries: batches of reservations that Kafka does not have yet."""
-    return f"seckill:outbox:{{{sku}}}"
+    return f"{keyspace.prefix}:outbox:{{{sku}}}"
 
 
 def backlog_key(sku: str) -> str:
     """Hash with how many entries and reservations the scripts have left in the outbox."""
-    return f"seckill:backlog:{{{sku}}}"
+    return f"{keyspace.prefix}:backlog:{{{sku}}}"
 
 
 def single_outbox_key(sku: str) -> str:
     """Stream to which version 0.2 writes an entry for each reservation (docs/adr/0015)."""
-    return f"seckill:queue:{{{sku}}}"
+    return f"{keyspace.prefix}:queue:{{{sku}}}"
 
 
 def sku_of(key: str) -> str:

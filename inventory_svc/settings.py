@@ -6,14 +6,13 @@ from pydantic import Field
 
 from seckill.runtime.settings import (
     Count,
-    KafkaSettings,
     Listen,
     ProcessSettings,
-    RedisSettings,
     SaleMetricsSettings,
     Seconds,
     Target,
 )
+from seckill.runtime.store_settings import KafkaSettings, RedisSettings
 
 
 class InventorySettings(ProcessSettings, SaleMetricsSettings, RedisSettings, KafkaSettings):

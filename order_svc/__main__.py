@@ -23,6 +23,7 @@ from order_svc.intake.consumer import OrderConsumer
 from order_svc.intake.dead_letter_queue import open_dead_letter_queue
 from order_svc.intake.dead_letters import open_dead_letter_writer
 from order_svc.intake.delays import DelayWriter
+from order_svc.intake.topic_owner import TopicOwner
 from order_svc.intake.writer import OrderWriter
 from order_svc.orders.projection import OrderProjection
 from order_svc.orders.reader import OrderReader
@@ -90,8 +91,10 @@ async def open_stores(settings: OrderSettings, process: Process) -> Stores:
     return Stores(redis_client, database, SystemClock())
 
 
-async def start_consumer(settings: OrderSettings, process: Process, stores: Stores) -> None:
-    """Turn reservation events into orders from now on."""
+async def start_consumer(
+    settings: OrderSettings, process: Process, stores: Stores, topics: TopicOwner
+) -> None:
+    """Turn reservation events into orders from now on, or once the topics are ours."""
     delays = DelayWriter(DelaySet(stores.redis))
     await process.spawn("late delays", delays.run())
     processor = BatchProcessor(
@@ -102,13 +105,14 @@ async def start_consumer(settings: OrderSettings, process: Process, stores: Stor
         clock=stores.clock,
         refused_max=settings.order_refused_max,
     )
-    await process.spawn("consumer", OrderConsumer(settings, processor, stores.clock).run())
+    consumer = OrderConsumer(settings, processor, stores.clock)
+    await process.spawn("consumer", topics.run_when_ours(consumer.run()))
 
 
 async def start_event_relay(settings: OrderSettings, process: Process, stores: Stores) -> None:
     """Send order events to Kafka from now on."""
     writer = await process.enter(
-        open_writer(settings.kafka_bootstrap, timeout_s=settings.order_events_timeout_s)
+        open_writer(settings.kafka_cluster(), timeout_s=settings.order_events_timeout_s)
     )
     await process.spawn("event relay", EventRelay(settings, stores.database, writer).run())
 
@@ -307,7 +311,8 @@ async def serve(settings: OrderSettings, process: Process) -> None:
     """Open everything, consume and serve until stopped."""
     stores = await open_stores(settings, process)
     await start_webhooks(settings, process, stores)
-    await start_consumer(settings, process, stores)
+    topics = TopicOwner(settings, stores.database)
+    await start_consumer(settings, process, stores, topics)
     await start_event_relay(settings, process, stores)
     await start_sale_gauges(settings, process, stores)
     gates = await open_gates(settings, process)
@@ -350,12 +355,17 @@ async def serve(settings: OrderSettings, process: Process) -> None:
         interval_s=settings.order_configuration_interval_s,
     )
     await process.spawn("durability", durability.run())
+    ownership = ConfigurationCheck(
+        "kafka_topics", topics.claim, interval_s=settings.order_configuration_interval_s
+    )
+    await process.spawn("topic claims", ownership.run())
     await process.until_stopped(
         health,
         {
             "postgres": stores.database.check_writable,
             "redis": partial(check_writable, stores.redis),
             "durability": durability.check,
+            "kafka_topics": ownership.check,
         },
     )
 

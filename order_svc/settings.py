@@ -10,13 +10,12 @@ from seckill.runtime.jwks import is_url, parse_jwks
 from seckill.runtime.settings import (
     ArrivalSettings,
     Count,
-    KafkaSettings,
     Listen,
-    RedisSettings,
     SaleMetricsSettings,
     Seconds,
     read_file,
 )
+from seckill.runtime.store_settings import KafkaSettings, RedisSettings
 
 
 class OrderSettings(

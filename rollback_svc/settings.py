@@ -9,11 +9,11 @@ from seckill.runtime.settings import (
     Count,
     Listen,
     ProcessSettings,
-    RedisSettings,
     SaleMetricsSettings,
     Seconds,
     Target,
 )
+from seckill.runtime.store_settings import RedisSettings
 from seckill.validation import BATCH_MAX
 
 

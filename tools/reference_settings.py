@@ -22,13 +22,12 @@ from gateway.settings import GatewaySettings
 from inventory_svc.settings import InventorySettings
 from order_svc.settings import OrderSettings
 from rollback_svc.settings import RollbackSettings
-from seckill.runtime.settings import (
-    PREFIX,
-    ArrivalSettings,
+from seckill.runtime.settings import PREFIX, ArrivalSettings, ProcessSettings
+from seckill.runtime.store_settings import (
     KafkaSettings,
     PostgresSettings,
-    ProcessSettings,
     RedisSettings,
+    SharedRedisSettings,
 )
 from tools.markdown import table
 
@@ -43,6 +42,7 @@ SHARED: dict[str, type[BaseSettings]] = {
     "Every service": ProcessSettings,
     "Orders on their way": ArrivalSettings,
     "Redis": RedisSettings,
+    "Redis, in every service": SharedRedisSettings,
     "Kafka": KafkaSettings,
     "Postgres": PostgresSettings,
 }

@@ -21,10 +21,10 @@ from bench.services import Service, python_module
 from bench.world import World
 from inventory_svc.keys import (
     BATCH_FIELD,
-    SKUS,
     backlog_key,
     outbox_key,
     sale_key,
+    skus_key,
     stock_key,
     users_key,
 )
@@ -171,7 +171,7 @@ def _fill(client: "redis.Redis", sku: str, *, entries: int) -> None:
         pipeline.execute()
     counted: dict[Any, Any] = {"entries": client.xlen(outbox_key(sku)), "reservations": entries}
     client.hset(backlog_key(sku), mapping=counted)
-    client.sadd(SKUS, sku)
+    client.sadd(skus_key(), sku)
 
 
 def _relay(

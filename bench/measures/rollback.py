@@ -12,7 +12,7 @@ from bench.sample import Sample
 from bench.services import Service
 from bench.world import World
 from inventory_svc.keys import stock_key, users_key
-from seckill.runtime.delay import KEY as DELAY_KEY
+from seckill.runtime.delay import delay_key
 from seckill.v1 import rollback_pb2, rollback_pb2_grpc
 
 CHUNK = 10_000
@@ -49,7 +49,7 @@ def flatness(world: World) -> dict[str, list[Sample]]:
     sizes = world.sizes
     waiting_sku = world.create_sale(units=10_000_000, prefix="waiting")
     found: dict[str, list[Sample]] = {"rollback_few": [], "rollback_many": []}
-    waiting = world.redis.zcard(DELAY_KEY)
+    waiting = world.redis.zcard(delay_key())
     with _own_rollback(world) as service:
         for name, pending in (
             ("rollback_few", sizes.pending_few),
@@ -74,7 +74,7 @@ def _add_waiting(world: World, sku: str, count: int) -> None:
     for first in range(0, count, CHUNK):
         numbers = _numbers(min(CHUNK, count - first))
         _write(world, sku, numbers, expires="1 day")
-        world.redis.zadd(DELAY_KEY, dict.fromkeys(numbers, later_ms))
+        world.redis.zadd(delay_key(), dict.fromkeys(numbers, later_ms))
 
 
 def _write(world: World, sku: str, numbers: list[str], *, expires: str) -> None:
@@ -102,7 +102,7 @@ def _roll_back(world: World, service: Service, due: int) -> Sample:
         world.redis.hset(users_key(sku), mapping=holds)
     world.redis.decrby(stock_key(sku), due)
     expired_ms = int(time.time() * 1000) - DAY_MS
-    world.redis.zadd(DELAY_KEY, dict.fromkeys(numbers, expired_ms))
+    world.redis.zadd(delay_key(), dict.fromkeys(numbers, expired_ms))
     clocks = world.clocks(
         "order", "inventory", "redis", "postgres", more={"rollback": service.process}
     )

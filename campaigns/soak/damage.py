@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from campaigns.soak.arena import Arena
 from campaigns.soak.faults import FaultPlan
-from seckill.runtime.delay import KEY as DELAY_KEY
+from seckill.runtime.delay import delay_key
 from tests.kits.faults.history import History
 from tests.kits.faults.kafka_logs import cut_logs
 
@@ -75,7 +75,7 @@ class Damage:
         return self._arena.reader.redis
 
     async def _delete_delay_set(self, _plan: FaultPlan) -> str:
-        keys = await self._redis.delete(DELAY_KEY)
+        keys = await self._redis.delete(delay_key())
         self._undelay()
         return f"{keys} keys"
 

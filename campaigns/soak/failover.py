@@ -12,7 +12,7 @@ from campaigns.soak.arena import Arena
 from campaigns.soak.stores import DurableValkey
 from devstack import StackError
 from devstack.ports import LOOPBACK
-from inventory_svc.keys import GENERATION
+from inventory_svc.keys import generation_key
 from inventory_svc.settings import InventorySettings
 
 STEP_TIMEOUT_S = 20.0
@@ -51,10 +51,10 @@ class RedisFailover:
             StackError: a server cannot be started, does not take its role, or is not confirmed.
         """
         async with self._servers() as (old, new):
-            token = await old.get(GENERATION)
+            token = await old.get(generation_key())
 
             async def is_confirmed() -> bool:
-                return bool(await new.get(GENERATION) != token)
+                return bool(await new.get(generation_key()) != token)
 
             # The other has all writes then, and the old one is a replica of nobody.
             await old.client_pause(int(1_000 * STEP_TIMEOUT_S), all=False)

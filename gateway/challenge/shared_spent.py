@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.challenge.spent import LocalSpentSolutions
-from gateway.issue.shared_buckets import KEY_PREFIX
+from gateway.issue.shared_buckets import key_prefix
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.redis_client import redis_faults
 
@@ -47,4 +47,4 @@ class SharedSpentSolutions:
 
 def key_of(name: bytes) -> str:
     """Return the name of a used solution in Redis."""
-    return f"{KEY_PREFIX}spent:{name.hex()}"
+    return f"{key_prefix()}spent:{name.hex()}"

@@ -12,13 +12,12 @@ from redis.exceptions import NoScriptError
 
 from gateway.buckets import refusal
 from seckill.errors import DependencyUnavailable, RateLimited
+from seckill.runtime import keyspace
 from seckill.runtime.redis_client import Command, redis_faults, send_all
 
 if TYPE_CHECKING:
     import redis.asyncio
 
-# One hash tag, so that all keys of a script are in one slot of a cluster.
-KEY_PREFIX = "{seckill:gate}:"
 DIGEST_BYTES = 12
 SCRIPT = resources.files(__package__).joinpath("take_tokens.lua").read_text("utf-8")
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -27,6 +26,11 @@ SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 UNANSWERED_MAX = 2
 PAUSE_S = 1.0
 log = structlog.get_logger()
+
+
+def key_prefix() -> str:
+    """Return what all keys begin with: one hash tag, so that those of a script are in one slot."""
+    return f"{{{keyspace.prefix}:gate}}:"
 
 
 class SharedBuckets:
@@ -76,7 +80,7 @@ class SharedBuckets:
 def key_of(name: str, key: str) -> str:
     """Return the name in Redis of the bucket of a key."""
     digest = hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).hexdigest()
-    return f"{KEY_PREFIX}{name}:{digest}"
+    return f"{key_prefix()}{name}:{digest}"
 
 
 class BucketStore:

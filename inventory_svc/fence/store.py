@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError, WatchError
 
-from inventory_svc.keys import GENERATION, MESH, SKUS, sale_key, stock_key
+from inventory_svc.keys import generation_key, mesh_key, sale_key, skus_key, stock_key
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.redis_client import redis_faults
 
@@ -44,8 +44,8 @@ class StoreKeeper:
         """Return the identity of the server; None if Redis does not let us see it."""
         pipeline: Any = self._redis.pipeline(transaction=True)
         pipeline.info()
-        pipeline.mget(GENERATION, MESH)
-        pipeline.exists(SKUS)
+        pipeline.mget(generation_key(), mesh_key())
+        pipeline.exists(skus_key())
         try:
             with redis_faults():
                 info, (token, mesh_id), sales = await pipeline.execute()
@@ -96,20 +96,20 @@ async def _keep(
     pipeline: Any, token: str, *, mesh_id: str, run_id: str, discard: bool
 ) -> Sequence[str]:
     # From here on one connection is used, and its loss is an error.
-    await pipeline.watch(GENERATION, MESH)
+    await pipeline.watch(generation_key(), mesh_key())
     if (await pipeline.info("server")).get("run_id") != run_id:
         raise DependencyUnavailable("the connection leads to another redis")
-    known, mesh = await pipeline.mget(GENERATION, MESH)
+    known, mesh = await pipeline.mget(generation_key(), mesh_key())
     if mesh not in (None, mesh_id.encode()):
         raise DependencyUnavailable("another mesh has taken this redis meanwhile")
     if known == token.encode() and mesh is not None:
         return ()
-    members = await pipeline.smembers(SKUS) if discard else ()
+    members = await pipeline.smembers(skus_key()) if discard else ()
     skus = sorted(member.decode() for member in members)
     pipeline.multi()
     for sku in skus:
         # Missing keys close a sale. Its outbox stays: it has reservations that were promised.
         pipeline.unlink(sale_key(sku), stock_key(sku))
-    pipeline.mset({GENERATION: token, MESH: mesh_id})
+    pipeline.mset({generation_key(): token, mesh_key(): mesh_id})
     await pipeline.execute()
     return skus

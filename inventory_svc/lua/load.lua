@@ -52,5 +52,5 @@ call('HSET', sale_key, 'epoch', epoch, unpack(ARGV, FIRST))
 call('SET', stock_key, units)
 -- From the first entry on; answers an error that changes nothing if the group exists.
 redis.pcall('XGROUP', 'CREATE', outbox_key, 'relay', '0', 'MKSTREAM')
-call('PUBLISH', 'seckill:notices', sku)
+call('PUBLISH', string.match(sale_key, '^[^:]+') .. ':notices', sku)
 return {1, tonumber(epoch)}

@@ -57,7 +57,7 @@ if returned > 0 then
   call('INCRBY', stock_key, returned)
   call('HSET', users_key, unpack(writes))
   if stock <= 0 then
-    call('PUBLISH', 'seckill:notices', sku)
+    call('PUBLISH', string.match(sale_key, '^[^:]+') .. ':notices', sku)
   end
 end
 return reply

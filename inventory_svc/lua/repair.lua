@@ -100,6 +100,6 @@ if change ~= 0 then
 end
 if #lines > 0 or #writes > 0 or reply[2] ~= 0 then
   call('HINCRBY', sale_key, 'repairs', 1)
-  call('PUBLISH', 'seckill:notices', sku)
+  call('PUBLISH', string.match(sale_key, '^[^:]+') .. ':notices', sku)
 end
 return reply

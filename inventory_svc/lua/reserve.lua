@@ -187,7 +187,7 @@ if queued > 0 then
   end
   call('DECRBY', stock_key, stock - left)
   if left == 0 then
-    call('PUBLISH', 'seckill:notices', sku)
+    call('PUBLISH', string.match(sale_key, '^[^:]+') .. ':notices', sku)
   end
 end
 reply[2] = left

@@ -61,6 +61,6 @@ elseif record_revision > known_revision then
   changed = changed + SCHEDULE
 end
 if changed > 0 then
-  call('PUBLISH', 'seckill:notices', sku)
+  call('PUBLISH', string.match(sale_key, '^[^:]+') .. ':notices', sku)
 end
 return {DONE, changed, known_revision}

@@ -45,6 +45,6 @@ end
 if apply and #writes > 0 then
   call('HSET', sale_key, unpack(writes))
   call('HINCRBY', sale_key, 'revision', 1)
-  call('PUBLISH', 'seckill:notices', sku)
+  call('PUBLISH', string.match(sale_key, '^[^:]+') .. ':notices', sku)
 end
 return {DONE, call('HGETALL', sale_key), stock}

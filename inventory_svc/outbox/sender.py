@@ -11,6 +11,7 @@ from inventory_svc import metrics
 from inventory_svc.outbox.dead_letter import dead_letter_of
 from inventory_svc.outbox.entry import Entry, Record, Unsendable, decode, refused
 from inventory_svc.outbox.streams import OutboxStreams
+from inventory_svc.outbox.topic_owner import TopicOwner
 from inventory_svc.outbox.unreadable import UnreadableEntries
 from inventory_svc.settings import InventorySettings
 from seckill.errors import DependencyUnavailable, SeckillError
@@ -67,14 +68,20 @@ class EntrySender:
         streams: OutboxStreams,
         writer: KafkaWriter,
         unreadable: UnreadableEntries,
+        owner: TopicOwner,
         *,
         settings: InventorySettings,
         clock: Clock,
     ) -> None:
-        """`unreadable` finds the reservations behind what cannot be sent."""
+        """
+        Args:
+            unreadable: finds the reservations behind what cannot be sent.
+            owner: tells whether the topic is ours.
+        """
         self._streams = streams
         self._writer = writer
         self._unreadable = unreadable
+        self._owner = owner
         self._settings = settings
         self._clock = clock
         self._stalled_until_s = 0.0
@@ -123,6 +130,7 @@ class EntrySender:
         """Send records, and take the entries off the outbox of which Kafka has everything."""
         if not records:
             return Delivery()
+        await self._owner.require()
         await failpoints.reach("relay.before_send")
         delivery = await self._writer.deliver(self._settings.orders_topic, records)
         await failpoints.reach("relay.after_ack")

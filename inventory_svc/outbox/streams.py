@@ -13,12 +13,12 @@ from inventory_svc.keys import (
     BATCH_FIELD,
     RELAY_GROUP,
     SINGLE_FIELD,
-    SKUS,
     backlog_key,
     outbox_key,
     replication_marker_key,
     single_outbox_key,
     sku_of,
+    skus_key,
 )
 from inventory_svc.outbox.backlog import FIELDS, is_overcounted, reservations_waiting
 from inventory_svc.outbox.entry import Entry, numbers_in
@@ -112,14 +112,14 @@ class OutboxStreams:
     async def outboxes(self) -> list[str]:
         """Return all outboxes, sorted by sku."""
         with redis_faults():
-            members: Any = await self._redis.smembers(SKUS)
+            members: Any = await self._redis.smembers(skus_key())
         skus = sorted(member.decode() for member in members)
         return [outbox for sku in skus for outbox in outboxes_of(sku)]
 
     async def sale_count(self) -> int:
         """Return how many sales there are."""
         with redis_faults():
-            return int(await self._redis.scard(SKUS))
+            return int(await self._redis.scard(skus_key()))
 
     async def occupied(self, outboxes: Sequence[str]) -> set[str]:
         """Return those that have entries, read by a relay or not; also those that are damaged."""

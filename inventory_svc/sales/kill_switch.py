@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from inventory_svc.keys import KILL_SWITCH
+from inventory_svc.keys import kill_switch_key
 from inventory_svc.stock.scripts import (
     AT_ONCE,
     ENABLE_KILL_SWITCH,
@@ -29,7 +29,7 @@ class KillSwitch:
     async def read(self) -> inventory_pb2.KillSwitch:
         """Return the switch as it is. Raises DependencyUnavailable if Redis does not answer."""
         with redis_faults():
-            stored: Any = await self._redis.get(KILL_SWITCH)
+            stored: Any = await self._redis.get(kill_switch_key())
         return _parse(stored)
 
     async def enable(
@@ -50,7 +50,7 @@ class KillSwitch:
         try:
             (stored,) = await self._scripts.run_for_operator(
                 ENABLE_KILL_SWITCH,
-                [KILL_SWITCH],
+                [kill_switch_key()],
                 [text],
                 timeout_s=timeout_s,
                 confirm=self._confirm,
@@ -69,8 +69,8 @@ class KillSwitch:
         """
         with redis_faults(effect_unknown=True):
             pipeline: Any = self._redis.pipeline(transaction=False)
-            pipeline.delete(KILL_SWITCH)
-            pipeline.publish(KILL_SWITCH, b"")
+            pipeline.delete(kill_switch_key())
+            pipeline.publish(kill_switch_key(), b"")
             await pipeline.execute()
         return _parse(None)
 

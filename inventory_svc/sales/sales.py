@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.exceptions import ResponseError
 
-from inventory_svc.keys import SKUS, sale_key, stock_key, users_key
+from inventory_svc.keys import sale_key, skus_key, stock_key, users_key
 from inventory_svc.stock.scripts import UPDATE_SALE, ScriptRunner
 from seckill.errors import DependencyUnavailable, InvalidField, SaleNotLoaded, SaleStateConflict
 from seckill.runtime.redis_client import redis_faults
@@ -137,23 +137,23 @@ class Sales:
     async def skus(self) -> list[str]:
         """Return the skus of all sales, sorted."""
         with redis_faults():
-            members: Any = await self._redis.smembers(SKUS)
+            members: Any = await self._redis.smembers(skus_key())
         return sorted(member.decode() for member in members)
 
     async def count(self) -> int:
         """Count all sales."""
         with redis_faults():
-            return int(await self._redis.scard(SKUS))
+            return int(await self._redis.scard(skus_key()))
 
     async def known(self, sku: str) -> bool:
         """Return whether a sale with this sku was ever created here."""
         with redis_faults():
-            return bool(await self._redis.sismember(SKUS, sku))
+            return bool(await self._redis.sismember(skus_key(), sku))
 
     async def remember(self, sku: str) -> None:
         """Note the sku before its sale is loaded, so that a lost sale is missed."""
         with redis_faults():
-            await self._redis.sadd(SKUS, sku)
+            await self._redis.sadd(skus_key(), sku)
 
     async def read(self, skus: Sequence[str]) -> list[sale_pb2.Sale]:
         """Return the sales in the order of `skus`; those whose keys are missing are not loaded."""

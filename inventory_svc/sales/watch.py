@@ -10,7 +10,7 @@ import redis.asyncio
 import structlog
 
 from inventory_svc import metrics
-from inventory_svc.keys import KILL_SWITCH, NOTICES
+from inventory_svc.keys import kill_switch_key, notices_channel
 from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.sales import Sales
@@ -240,7 +240,7 @@ class SalesWatch:
     async def _follow(self) -> None:
         async with aclosing(self._redis.pubsub()) as pubsub:
             with redis_faults():
-                await pubsub.subscribe(NOTICES, KILL_SWITCH)
+                await pubsub.subscribe(notices_channel(), kill_switch_key())
             next_read_s = 0.0
             complete = True
             connection: Any = pubsub.connection

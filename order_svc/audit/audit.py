@@ -8,7 +8,7 @@ import asyncpg
 
 from order_svc.audit.ledger import LedgerWrong, Movement, OrderRow, Replay, Rule
 from order_svc.audit.money import Money, account_payments
-from order_svc.db.database import Connection, Database, Row
+from order_svc.db.database import Connection, Database, Row, prepare
 from order_svc.db.statements import statement
 from order_svc.sales.model import change_of
 from seckill.errors import AuditTooLarge, SaleNotFound
@@ -94,7 +94,7 @@ async def _audit(connection: Connection, sku: str, *, orders_max: int | None = N
     """Audit one sale inside a read-only transaction; writes nothing."""
     timeout_ms = str(int(PAGE_TIMEOUT_S * 1000))
     await connection.fetch(statement("audit/set_audit_timeout"), timeout_ms)
-    sale = await (await connection.prepare(statement("audit/audit_sale"))).fetchrow(sku)
+    sale = await (await prepare(connection, "audit/audit_sale")).fetchrow(sku)
     if sale is None:
         raise SaleNotFound
     audit = Audit(sku, sale["read_at"], sale["total"], sale["sold"])
@@ -130,7 +130,7 @@ async def _audit(connection: Connection, sku: str, *, orders_max: int | None = N
 
 
 async def _pages(connection: Connection, name: str, sku: str) -> AsyncIterator[list[Row]]:
-    prepared = await connection.prepare(statement(name), timeout=PAGE_TIMEOUT_S)
+    prepared = await prepare(connection, name, timeout_s=PAGE_TIMEOUT_S)
     cursor = await prepared.cursor(sku, timeout=PAGE_TIMEOUT_S)
     while rows := await cursor.fetch(PAGE_ROWS, timeout=PAGE_TIMEOUT_S):
         yield rows

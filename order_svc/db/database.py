@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from order_svc import metrics
+from order_svc.db.sessions import PREPARED_NAME, session_options, transaction_settings
 from order_svc.db.settings import DatabaseSettings
 from order_svc.db.statements import statement
 from seckill.errors import DependencyUnavailable
@@ -19,11 +20,13 @@ from seckill.errors import DependencyUnavailable
 SCHEMA_VERSION = "0012"
 SCHEMA_POLL_S = 0.5
 RETRY_DELAY_S = 0.01
+_POOLER_ADVICE = "; behind a pooler in transaction mode set SECKILL_POSTGRES_POOLER=transaction"
 
 T = TypeVar("T")
 log = structlog.get_logger()
 Row: TypeAlias = asyncpg.Record
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
+PreparedStatement: TypeAlias = asyncpg.prepared_stmt.PreparedStatement
 
 # Nothing was done, and the transaction may run again: it conflicted with another, or a migration
 # has changed what a cached statement returns. asyncpg has dropped its caches then.
@@ -48,6 +51,8 @@ _AWAY = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     # What asyncpg raises for a session that was ended just before a statement of ours.
     asyncpg.InternalClientError,
+    # A password or a certificate that is not valid now: it may have been changed.
+    asyncpg.InvalidAuthorizationSpecificationError,
 )
 
 
@@ -73,17 +78,25 @@ class Database:
     """Runs statements. Raises DependencyUnavailable if the database does not answer."""
 
     def __init__(
-        self, pool: asyncpg.Pool, *, timeout_s: float, retries_max: int, rng: random.Random
+        self,
+        pool: asyncpg.Pool,
+        *,
+        set_local: str,
+        timeout_s: float,
+        retries_max: int,
+        rng: random.Random,
     ) -> None:
         """Take a pool.
 
         Args:
             pool: the connections.
+            set_local: statements with which each transaction starts, "" for none.
             timeout_s: how long to wait for a free connection.
             retries_max: how often a transaction is repeated after a conflict.
             rng: adds jitter to the pauses before repetitions.
         """
         self._pool = pool
+        self._set_local = set_local
         self._timeout_s = timeout_s
         self._retries_max = retries_max
         self._rng = rng
@@ -95,6 +108,9 @@ class Database:
             rows: list[Row] = await connection.fetch(statement(name), *arguments)
             return rows
 
+        if self._set_local:
+            # Settings reach the session that a pooler lends us in a transaction only.
+            return await self.transact(work)
         return await self._retrying(work)
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -102,6 +118,7 @@ class Database:
 
         async def transaction(connection: Connection) -> T:
             async with connection.transaction(), self._leaving(connection):
+                await self._set_up(connection)
                 return await work(connection)
 
         return await self._retrying(transaction)
@@ -110,7 +127,7 @@ class Database:
     async def reading(self) -> AsyncIterator[Connection]:
         """Open a read-only transaction whose statements all see the same moment.
 
-        It cannot run again, so prepare its statements: what `prepare` returns is never stale.
+        It cannot run again, so `prepare` its statements: what that returns is never stale.
         """
         with database_faults():
             async with (
@@ -118,6 +135,7 @@ class Database:
                 connection.transaction(isolation="repeatable_read", readonly=True),
                 self._leaving(connection),
             ):
+                await self._set_up(connection)
                 yield connection
 
     async def check_writable(self) -> None:
@@ -129,6 +147,10 @@ class Database:
 
         with database_faults():
             await self._once(work)
+
+    async def _set_up(self, connection: Connection) -> None:
+        if self._set_local:
+            await connection.execute(self._set_local)
 
     async def _retrying(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         with database_faults():
@@ -190,31 +212,32 @@ class Database:
         await self._pool.expire_connections()
 
 
+async def prepare(
+    connection: Connection, name: str, *, timeout_s: float | None = None
+) -> PreparedStatement:
+    """Prepare a statement of `sql/` in a transaction, until the next one is prepared."""
+    prepared: PreparedStatement = await connection.prepare(
+        statement(name), name=PREPARED_NAME, timeout=timeout_s
+    )
+    return prepared
+
+
 @asynccontextmanager
 async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
     """Open a pool of connections; nothing is connected before the first statement."""
     timeout_s = settings.postgres_timeout_s
     async with asyncpg.create_pool(
         settings.postgres_dsn.get_secret_value(),
+        ssl=settings.postgres_tls(),
         min_size=0,
         max_size=settings.postgres_connections_max,
         timeout=timeout_s,
         command_timeout=timeout_s,
-        server_settings={
-            "application_name": "order_svc",
-            # The server gives up before we do, so that no session holds a sale's lock for longer.
-            # A timeout of ours then says that the server is frozen, or the way to it is.
-            "statement_timeout": str(int(timeout_s * 900)),
-            "idle_in_transaction_session_timeout": str(int(timeout_s * 1000)),
-            # Tables grow from nothing during a sale; a plan cached at its start would scan them.
-            "plan_cache_mode": "force_custom_plan",
-            "jit": "off",
-            # A window of seven days is 168 hours, also where the clocks change meanwhile.
-            "timezone": "UTC",
-        },
+        **session_options(settings),
     ) as pool:
         yield Database(
             pool,
+            set_local=transaction_settings(settings),
             timeout_s=timeout_s,
             retries_max=settings.order_conflict_retries_max,
             rng=random.Random(),  # noqa: S311 - spreads retries, guards nothing
@@ -248,11 +271,16 @@ async def wait_for_schema(database: Database, *, timeout_s: float) -> None:
 
 async def _schema_problem(database: Database) -> str:
     try:
-        version = (await database.fetch("db/schema_version"))[0]["version"]
+        (row,) = await database.fetch("db/schema_version")
     except DependencyUnavailable as error:
-        return str(error)
+        advice = _POOLER_ADVICE if "startup parameter" in str(error.__cause__) else ""
+        return f"{error}: {error.__cause__}{advice}"
     except asyncpg.UndefinedTableError:
         return "it was never migrated"
-    if version is None or version < SCHEMA_VERSION:
-        return f"its revision is {version}, this release needs {SCHEMA_VERSION}"
+    except asyncpg.PostgresError as error:
+        return str(error)
+    if row["version"] is None or row["version"] < SCHEMA_VERSION:
+        return f"its revision is {row['version']}, this release needs {SCHEMA_VERSION}"
+    if row["statement_timeout"] == "0":
+        return f"its sessions do not take our settings{_POOLER_ADVICE}"
     return ""

@@ -5,8 +5,10 @@ of them work. The revisions are raw SQL; alembic keeps count of them.
 """
 
 import asyncio
+import ssl
 import sys
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from alembic import command, op
@@ -16,7 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from seckill.runtime.settings import PostgresSettings, load
+from order_svc.db.sessions import PREPARED_NAME
+from seckill.runtime.settings import load
+from seckill.runtime.store_settings import PostgresSettings
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -46,19 +50,27 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-async def migrate(dsn: str) -> None:
+async def migrate(dsn: str, *, tls: ssl.SSLContext | None = None) -> None:
     """Bring a database to the newest schema, in one transaction; a process runs one at a time.
 
     Args:
         dsn: postgresql:// address of the database, as asyncpg reads it.
+        tls: how the connection is encrypted; None leaves it to the address.
 
     Raises:
         SQLAlchemyError, asyncpg.PostgresError, OSError: nothing was changed.
     """
-    # The creator hands the address to asyncpg as it is: the services read it the same way.
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn), poolclass=NullPool
-    )
+
+    def connect() -> Any:
+        # The address goes to asyncpg as it is: the services read it the same way.
+        return engine.dialect.loaded_dbapi.connect(
+            async_creator_fn=lambda: asyncpg.connect(dsn, ssl=tls, statement_cache_size=0),
+            # No statement has a name: a pooler in transaction mode would keep it for others.
+            prepared_statement_cache_size=0,
+            prepared_statement_name_func=lambda: PREPARED_NAME,
+        )
+
+    engine = create_async_engine("postgresql+asyncpg://", creator=connect, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)
@@ -70,7 +82,7 @@ def main() -> None:
     """Migrate the database of SECKILL_POSTGRES_DSN; exit with 1 if that fails."""
     settings = load(PostgresSettings)
     try:
-        asyncio.run(migrate(settings.postgres_dsn.get_secret_value()))
+        asyncio.run(migrate(settings.postgres_dsn.get_secret_value(), tls=settings.postgres_tls()))
     except (SQLAlchemyError, asyncpg.PostgresError, OSError) as error:
         sys.stderr.write(f"the order database was not migrated: {error}\n")
         sys.exit(1)

@@ -1,6 +1,7 @@
 """Settings of the order database."""
 
-from seckill.runtime.settings import CONFIG, Count, PostgresSettings, Seconds
+from seckill.runtime.settings import CONFIG, Count, Seconds
+from seckill.runtime.store_settings import PostgresSettings
 
 
 class DatabaseSettings(PostgresSettings):

@@ -9,8 +9,7 @@ from itertools import islice
 import structlog
 
 from order_svc import metrics
-from order_svc.db.database import Connection, Database, Row
-from order_svc.db.statements import statement
+from order_svc.db.database import Connection, Database, Row, prepare
 from order_svc.gate.model import entry_of, policy_of
 from seckill.errors import DependencyUnavailable, Overloaded
 from seckill.v1 import gate_pb2 as pb
@@ -143,7 +142,7 @@ async def read_rules(database: Database) -> RuleSet:
 
 
 async def _fetch(connection: Connection, name: str, *arguments: object) -> list[Row]:
-    prepared = await connection.prepare(statement(f"gate/{name}"))
+    prepared = await prepare(connection, f"gate/{name}")
     rows: list[Row] = await prepared.fetch(*arguments)
     return rows
 

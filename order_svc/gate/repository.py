@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from order_svc.db.database import Connection, Database, Row
+from order_svc.db.database import Connection, Database, Row, prepare
 from order_svc.db.statements import statement
 from order_svc.gate.model import (
     NewEntry,
@@ -183,7 +183,7 @@ class GateRepository:
 
 async def _fetch(connection: Connection, name: str, *arguments: Any) -> list[Row]:
     # Prepared: in a transaction that reads only, what `prepare` returns is never stale.
-    prepared = await connection.prepare(statement(name))
+    prepared = await prepare(connection, name)
     rows: list[Row] = await prepared.fetch(*arguments)
     return rows
 

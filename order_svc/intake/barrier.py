@@ -35,7 +35,7 @@ class ConsumerBarrier:
             with kafka_faults():
                 async with asyncio.timeout(timeout_s):
                     logs = await self._logs()
-                    admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_bootstrap)
+                    admin = AIOKafkaAdminClient(**self._settings.kafka_cluster().client_options)
                     try:
                         await admin.start()
                         while lag := _behind(logs, await self._committed(admin)):  # noqa: ASYNC110
@@ -57,7 +57,7 @@ class ConsumerBarrier:
         settings = self._settings
         # It subscribes, without a group: a client has no other public way to learn of a topic.
         client = AIOKafkaConsumer(
-            settings.orders_topic, bootstrap_servers=settings.kafka_bootstrap, group_id=None
+            settings.orders_topic, **settings.kafka_cluster().client_options, group_id=None
         )
         try:
             await client.start()

@@ -64,7 +64,7 @@ class OrderConsumer:
         settings = self._settings
         return AIOKafkaConsumer(
             settings.orders_topic,
-            bootstrap_servers=settings.kafka_bootstrap,
+            **settings.kafka_cluster().client_options,
             group_id=settings.order_consumer_group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -50,7 +50,7 @@ class DeadLetterQueue:
     """Reads and settles letters, one call at a time. Raises DependencyUnavailable without Kafka."""
 
     def __init__(self, settings: OrderSettings, writer: KafkaWriter, clock: Clock) -> None:
-        self._bootstrap = settings.kafka_bootstrap
+        self._cluster = settings.kafka_cluster()
         self._topic = settings.dead_letter_topic
         self._writer = writer
         self._clock = clock
@@ -153,7 +153,7 @@ class DeadLetterQueue:
         async with (
             self._lock,
             open_dead_letter_topic(
-                self._bootstrap, self._topic, index=self._index, timeout_s=READ_TIMEOUT_S
+                self._cluster, self._topic, index=self._index, timeout_s=READ_TIMEOUT_S
             ) as topic,
         ):
             yield topic
@@ -218,6 +218,6 @@ async def open_dead_letter_queue(
 ) -> AsyncIterator[DeadLetterQueue]:
     """Open a queue whose producer is closed at the end, and connects at the first settlement."""
     async with open_writer(
-        settings.kafka_bootstrap, timeout_s=settings.order_kafka_timeout_s
+        settings.kafka_cluster(), timeout_s=settings.order_kafka_timeout_s
     ) as writer:
         yield DeadLetterQueue(settings, writer, clock)

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from seckill.errors import DependencyUnavailable
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_faults import kafka_faults
 
 SETTLED_TYPE = "seckill.order.dead_letter_settled.v1"
@@ -224,7 +225,7 @@ def _settlement(headers: Mapping[str, str]) -> Settlement:
 
 @asynccontextmanager
 async def open_dead_letter_topic(
-    bootstrap: str, topic: str, *, index: SettlementIndex, timeout_s: float
+    cluster: KafkaCluster, topic: str, *, index: SettlementIndex, timeout_s: float
 ) -> AsyncIterator[DeadLetterTopic]:
     """Open the topic for reading, for at most `timeout_s` seconds, and bring `index` up to date.
 
@@ -234,9 +235,9 @@ async def open_dead_letter_topic(
     try:
         with kafka_faults():
             async with asyncio.timeout(timeout_s):
-                partitions = await _partitions(bootstrap, topic)
+                partitions = await _partitions(cluster, topic)
                 async with AIOKafkaConsumer(
-                    bootstrap_servers=bootstrap, enable_auto_commit=False
+                    **cluster.client_options, enable_auto_commit=False
                 ) as client:
                     client.assign(partitions)
                     starts = await client.beginning_offsets(partitions)
@@ -249,8 +250,8 @@ async def open_dead_letter_topic(
         raise DependencyUnavailable(f"{topic} cannot be read: {error!r}") from error
 
 
-async def _partitions(bootstrap: str, topic: str) -> list[TopicPartition]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _partitions(cluster: KafkaCluster, topic: str) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(**cluster.client_options)
     try:
         await admin.start()
         (described,) = await admin.describe_topics([topic])

@@ -152,6 +152,6 @@ async def open_dead_letter_writer(
 ) -> AsyncIterator[DeadLetterWriter]:
     """Open a writer whose producer is closed at the end, and connects at the first letter."""
     async with open_writer(
-        settings.kafka_bootstrap, timeout_s=settings.order_kafka_timeout_s
+        settings.kafka_cluster(), timeout_s=settings.order_kafka_timeout_s
     ) as writer:
         yield DeadLetterWriter(settings.dead_letter_topic, writer, clock)

@@ -150,7 +150,7 @@ class LogGuard:
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata]:
         admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **self._settings.kafka_cluster().client_options,
             request_timeout_ms=int(self._settings.order_kafka_timeout_s * 1000),
         )
         try:
@@ -169,7 +169,7 @@ class LogGuard:
         if not offsets:
             return {}
         reader = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **self._settings.kafka_cluster().client_options,
             enable_auto_commit=False,
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
         )

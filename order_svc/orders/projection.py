@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from order_svc.settings import OrderSettings
+from seckill.runtime import keyspace
 from seckill.runtime.redis_client import Command, redis_faults, send_all
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def key_of(order_no: str) -> str:
     """Return an order's key; the braces are literal and spread orders over a cluster."""
-    return f"seckill:order:{{{order_no}}}"
+    return f"{keyspace.prefix}:order:{{{order_no}}}"
 
 
 class OrderProjection:

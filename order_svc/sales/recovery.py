@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from order_svc.db.database import Connection, Database, Row
-from order_svc.db.statements import statement
+from order_svc.db.database import Connection, Database, Row, prepare
 from order_svc.orders.model import STATES, timestamp
 from order_svc.sales.model import record_of
 from seckill.errors import SaleNotFound
@@ -50,13 +49,13 @@ class SaleRecovery:
     async def snapshot(self, sku: str) -> AsyncIterator[Snapshot]:
         """Open the sale and its orders as of one moment; raises SaleNotFound."""
         async with self._database.reading() as connection:
-            sale = await connection.prepare(statement("sales/snapshot_sale"))
+            sale = await prepare(connection, "sales/snapshot_sale")
             row = _only(await sale.fetch(sku), sku)
             yield Snapshot(record_of(row), _pages(connection, sku))
 
 
 async def _pages(connection: Connection, sku: str) -> AsyncIterator[list[order_pb2.SaleOrder]]:
-    orders = await connection.prepare(statement("sales/snapshot_orders"))
+    orders = await prepare(connection, "sales/snapshot_orders")
     cursor = await orders.cursor(sku)
     while rows := await cursor.fetch(PAGE_ROWS):
         yield [_order_of(row) for row in rows]

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from seckill.runtime import keyspace
 from seckill.runtime.redis_client import redis_faults, send_all
 
 if TYPE_CHECKING:
     import redis.asyncio
 
-KEY = "seckill:delay"
 CLAIM = resources.files(__package__).joinpath("delay_claim.lua").read_text("utf-8")
+
+
+def delay_key() -> str:
+    """Return the name of the set."""
+    return f"{keyspace.prefix}:delay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,10 @@ class Claim:
 class DelaySet:
     """Reads and writes the delay set. Raises DependencyUnavailable if Redis does not answer."""
 
-    def __init__(self, client: "redis.asyncio.Redis", *, key: str = KEY) -> None:
+    def __init__(self, client: "redis.asyncio.Redis", *, key: str = "") -> None:
+        """`key`: another than the mesh's."""
         self._redis = client
-        self._key = key
+        self._key = key or delay_key()
         self._claim = client.register_script(CLAIM)
 
     async def add(self, expire_times_s: Mapping[str, float]) -> None:

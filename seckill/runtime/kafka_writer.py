@@ -29,6 +29,7 @@ from aiokafka.errors import (
 )
 
 from seckill.errors import DependencyUnavailable
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_faults import kafka_faults
 from seckill.runtime.kafka_limits import BatchLimits
 
@@ -87,7 +88,7 @@ class KafkaWriter:
 
     def __init__(
         self,
-        bootstrap: str,
+        cluster: KafkaCluster,
         *,
         timeout_s: float,
         batch_records_max: int = BATCH_RECORDS_MAX,
@@ -97,13 +98,13 @@ class KafkaWriter:
         """Describe it; nothing is connected before the first message.
 
         Args:
-            bootstrap: the brokers, host:port, separated by commas.
+            cluster: where the topics are.
             timeout_s: how long one call may take, connecting included.
             batch_records_max: messages in a record batch.
             batch_bytes_max: bytes in a record batch, unless a single message has more.
             on_failure: called for each producer that was discarded.
         """
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._timeout_s = timeout_s
         self._batch_bytes_max = batch_bytes_max
         self._on_failure = on_failure
@@ -216,7 +217,7 @@ class KafkaWriter:
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
             self._producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap,
+                **self._cluster.client_options,
                 enable_idempotence=True,
                 acks="all",
                 max_batch_size=self._batch_bytes_max,
@@ -293,9 +294,9 @@ def _append(batch: Any, message: Sendable) -> bool:
 
 
 @asynccontextmanager
-async def open_writer(bootstrap: str, *, timeout_s: float) -> AsyncIterator[KafkaWriter]:
+async def open_writer(cluster: KafkaCluster, *, timeout_s: float) -> AsyncIterator[KafkaWriter]:
     """A writer whose producer is closed at the end."""
-    writer = KafkaWriter(bootstrap, timeout_s=timeout_s)
+    writer = KafkaWriter(cluster, timeout_s=timeout_s)
     try:
         yield writer
     finally:

@@ -16,11 +16,12 @@ import structlog
 import uvloop
 from prometheus_client import Gauge
 
-from seckill.runtime import failpoints
+from seckill.runtime import failpoints, keyspace
 from seckill.runtime.listening import CannotListen
 from seckill.runtime.server import Health
-from seckill.runtime.settings import ProcessSettings, load, refuse, unknown_variables
+from seckill.runtime.settings import ProcessSettings, load, refuse
 from seckill.runtime.telemetry import configure_logs, metrics_server
+from seckill.runtime.unknown_variables import unknown_variables
 
 HEALTH_INTERVAL_S = 1.0
 HEALTH_TIMEOUT_S = 1.0
@@ -190,6 +191,7 @@ def run(
     for problem in unknown:
         log.warning("unknown setting", problem=problem)
     failpoints.arm(settings.failpoints)
+    keyspace.choose_prefix(getattr(settings, "redis_prefix", keyspace.DEFAULT))
     metrics_listen: str = getattr(settings, f"{service}_metrics_listen")
     try:
         uvloop.run(_main(service, metrics_listen, settings, serve))

@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,13 +15,14 @@ from weakref import WeakKeyDictionary
 import hiredis
 import redis.asyncio
 import structlog
-from redis.asyncio.connection import DefaultParser
+from redis.asyncio.connection import DefaultParser, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from seckill.errors import DependencyUnavailable, OutcomeUnknown
-from seckill.runtime.settings import RedisSettings
+from seckill.runtime import keyspace
+from seckill.runtime.store_settings import RedisSettings
 
 # What redis-py raises if Redis fails. The last is uvloop's: writing to a connection that the other
 # side has closed is not an OSError there.
@@ -33,8 +35,6 @@ _WRONG_SERVER = re.compile(
 )
 # A blocking command, here WAIT, has ended because the server has become a replica meanwhile.
 _DEMOTED = "UNBLOCKED"
-# It does not exist. DEL is refused wherever writes are, except for lack of memory.
-WRITE_PROBE_KEY = "seckill:write-probe"
 # Shorter than what a health check is given (process.py).
 WRITE_PROBE_TIMEOUT_S = 0.8
 # A connection is made again at this age, give or take a fifth: its server may have been left behind
@@ -109,6 +109,26 @@ class _Pool(redis.asyncio.BlockingConnectionPool):
         await super().ensure_connection(connection)
 
 
+class _TlsConnection(SSLConnection):
+    """A connection whose context is given: redis-py would read files once, and never again."""
+
+    def __init__(self, *, tls_context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = tls_context
+
+
+def _address(settings: RedisSettings) -> dict[str, Any]:
+    """Where to connect to, and how, as options of a pool; what the address says comes first."""
+    options: dict[str, Any] = {
+        "socket_timeout": settings.redis_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        **parse_url(settings.redis_url.get_secret_value()),
+    }
+    if (context := settings.redis_tls()) is not None:
+        options |= {"connection_class": _TlsConnection, "tls_context": context}
+    return options
+
+
 @asynccontextmanager
 async def open_redis(settings: RedisSettings) -> AsyncIterator["redis.asyncio.Redis"]:
     """Open a pool of connections that return raw bytes; it connects on the first command.
@@ -119,11 +139,9 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator["redis.asyncio.Re
     """
     # A command waits for a connection as long as for an answer. The default pool would fail it at
     # once: of 200 orders paid at the same moment, 184 were not shown.
-    pool = _Pool.from_url(
-        settings.redis_url.get_secret_value(),
+    pool = _Pool(
+        **_address(settings),
         timeout=settings.redis_timeout_s,
-        socket_timeout=settings.redis_timeout_s,
-        socket_connect_timeout=settings.redis_timeout_s,
         max_connections=settings.redis_connections_max,
         retry=Retry(
             NoBackoff(),
@@ -163,7 +181,8 @@ async def check_writable(client: "redis.asyncio.Redis") -> None:
     try:
         with redis_faults():
             async with asyncio.timeout(WRITE_PROBE_TIMEOUT_S):
-                await client.delete(WRITE_PROBE_KEY)
+                # It does not exist. DEL is refused wherever writes are, except for lack of memory.
+                await client.delete(f"{keyspace.prefix}:write-probe")
     except DependencyUnavailable as error:
         if isinstance(error.__cause__, TimeoutError | redis.exceptions.TimeoutError):
             replace_connections(client, "no answer")

@@ -1,6 +1,7 @@
 """The verdict: Postgres, Redis and the buyers' own notes, read without asking any service."""
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,11 +42,13 @@ class StoreTotals:
 async def read_totals(stores: Stores, sku: str) -> StoreTotals:
     """Read the stores themselves."""
     client = redis.asyncio.Redis.from_url(stores.redis_url)
+    # The mesh that was started here has our environment.
+    prefix = os.environ.get("SECKILL_REDIS_PREFIX", "seckill")
     connection = await asyncpg.connect(stores.postgres_dsn)
     try:
-        stock = await client.get(f"seckill:stock:{{{sku}}}")
-        backlog = await client.xlen(f"seckill:outbox:{{{sku}}}")
-        holds: list[Any] = await client.hvals(f"seckill:users:{{{sku}}}")
+        stock = await client.get(f"{prefix}:stock:{{{sku}}}")
+        backlog = await client.xlen(f"{prefix}:outbox:{{{sku}}}")
+        holds: list[Any] = await client.hvals(f"{prefix}:users:{{{sku}}}")
         orders = await connection.fetch(
             "SELECT order_no, user_id, status::text, quantity FROM orders WHERE sku = $1", sku
         )

@@ -21,7 +21,7 @@ from order_svc.db.migrate import migrate
 from seckill.client import Outcome
 from seckill.errors import DependencyUnavailable, OutcomeUnknown
 from seckill.runtime.redis_client import open_redis
-from seckill.runtime.settings import RedisSettings
+from seckill.runtime.store_settings import RedisSettings
 from seckill.v1 import order_pb2, order_pb2_grpc
 from tests.kits.factories import sale_terms
 from tests.kits.faults.cluster import CALL_S

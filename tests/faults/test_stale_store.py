@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from devstack import Stores, ValkeyServer
-from inventory_svc.keys import GENERATION, MESH, sale_key, stock_key
+from inventory_svc.keys import generation_key, mesh_key, sale_key, stock_key
 from seckill.client import Outcome
 from seckill_cli.demo.buyer import Attempt
 from tests.kits.factories import sale_terms
@@ -193,13 +193,13 @@ async def test_the_redis_of_another_mesh_is_left_alone(
         redis.asyncio.Redis.from_url(own_stores.redis_url) as client,
         make_cluster(own_stores) as cluster,
     ):
-        await client.set(MESH, "other")
+        await client.set(mesh_key(), "other")
         await cluster.start("order")
         await cluster.launch("inventory", inventory_store_lease_s=LEASE_S)
         assert "another mesh (other)" in await cluster.logged("inventory", "another mesh")
         await until_health(cluster.address("inventory"), NOT_SERVING)
-        assert await client.mget(MESH, GENERATION) == [b"other", None]
+        assert await client.mget(mesh_key(), generation_key()) == [b"other", None]
         # Left over from a mesh that is gone: an operator says so.
-        await client.delete(MESH)
+        await client.delete(mesh_key())
         await until_health(cluster.address("inventory"), SERVING)
-        assert await client.get(MESH) != b"other"
+        assert await client.get(mesh_key()) != b"other"

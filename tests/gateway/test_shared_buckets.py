@@ -12,10 +12,10 @@ from prometheus_client import REGISTRY
 
 from devstack import Redis62Server, ValkeyServer
 from gateway.buckets import Buckets
-from gateway.issue.shared_buckets import KEY_PREFIX, BucketStore, SharedBuckets, key_of
+from gateway.issue.shared_buckets import BucketStore, SharedBuckets, key_of, key_prefix
 from seckill.errors import RateLimited
 from seckill.runtime.redis_client import open_redis
-from seckill.runtime.settings import RedisSettings
+from seckill.runtime.store_settings import RedisSettings
 from seckill.status import reason_of
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.faults.proxy import FaultProxy
@@ -127,7 +127,7 @@ async def test_an_idle_bucket_leaves_redis_by_itself(server: ValkeyServer) -> No
         user = new_id("u" * 100)
         await kind.take([user, user, user])
         key = key_of(NAME, user)
-        assert key.startswith(KEY_PREFIX)
+        assert key.startswith(key_prefix())
         assert len(key) < 60
         assert 1_000 < await client.pttl(key) <= 1_501
 

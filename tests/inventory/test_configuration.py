@@ -15,6 +15,7 @@ from order_svc.db.database import open_database
 from order_svc.db.durability import unsafe_settings
 from order_svc.settings import OrderSettings
 from seckill.errors import DependencyUnavailable
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.safety import ConfigurationCheck, UnsafeConfiguration
 from tests.kits.factories import new_id
 from tests.kits.stores import Topics
@@ -96,7 +97,9 @@ async def test_topic_that_may_lose_or_refuse_reservations_is_unsafe(
     stores: Stores, topics: Topics
 ) -> None:
     """The local broker is one; a topic's settings are named with their values."""
-    (problem,) = await unsafe_kafka_settings(stores.kafka_bootstrap, topic=topics.orders) or ()
+    (problem,) = (
+        await unsafe_kafka_settings(KafkaCluster(stores.kafka_bootstrap), topic=topics.orders) or ()
+    )
     assert problem.startswith(f"min.insync.replicas of {topics.orders} is 1")
     unclean = new_id("topic")
     await create_topics(
@@ -110,7 +113,7 @@ async def test_topic_that_may_lose_or_refuse_reservations_is_unsafe(
             }
         },
     )
-    problems = await unsafe_kafka_settings(stores.kafka_bootstrap, topic=unclean)
+    problems = await unsafe_kafka_settings(KafkaCluster(stores.kafka_bootstrap), topic=unclean)
     assert problems == [
         f"max.message.bytes of {unclean} is 500, and must be 1024",
         f"unclean.leader.election.enable of {unclean} is true",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devstack import Redis62Server, ValkeyServer
-from inventory_svc.keys import KILL_SWITCH, outbox_key, past_key, sale_key, stock_key, users_key
+from inventory_svc.keys import kill_switch_key, outbox_key, past_key, sale_key, stock_key, users_key
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.stock.scripts import Confirmation, ScriptRefused
 from seckill.errors import DependencyUnavailable, InvalidField, OutcomeUnknown, SaleStateConflict
@@ -109,7 +109,7 @@ async def test_no_key_of_a_sale_expires(kit: StockKit) -> None:
     await kit.reserve(sku, attempt(item.user_id))
     await KillSwitch(kit.redis).enable(reason="", now_s=NOW_S, timeout_s=TIMEOUT_S)
     keys = [key(sku) for key in (sale_key, stock_key, users_key, outbox_key, past_key)]
-    assert [await kit.redis.ttl(key) for key in (*keys, KILL_SWITCH)] == [-1] * 6
+    assert [await kit.redis.ttl(key) for key in (*keys, kill_switch_key())] == [-1] * 6
 
 
 async def test_a_redis_that_cannot_save_says_what_is_in_force(

@@ -8,6 +8,7 @@ import pytest
 
 from devstack import Stores, create_topics
 from seckill.errors import DependencyUnavailable
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_limits import BatchLimits
 from seckill.runtime.kafka_writer import KafkaWriter, Message, open_writer
 from tests.kits.factories import new_id
@@ -19,7 +20,7 @@ LIMIT_BYTES = 2_000
 @pytest.fixture
 async def writer(stores: Stores) -> AsyncIterator[KafkaWriter]:
     """A writer to the shared broker."""
-    async with open_writer(stores.kafka_bootstrap, timeout_s=10.0) as opened:
+    async with open_writer(KafkaCluster(stores.kafka_bootstrap), timeout_s=10.0) as opened:
         yield opened
 
 
@@ -78,7 +79,7 @@ async def test_delivery_tells_what_became_of_each_message(
 
 async def test_no_broker_is_an_error_within_the_timeout() -> None:
     """Nothing is acknowledged, and the cause is told."""
-    async with open_writer("127.0.0.1:1", timeout_s=0.5) as nowhere:
+    async with open_writer(KafkaCluster("127.0.0.1:1"), timeout_s=0.5) as nowhere:
         delivery = await nowhere.deliver("topic", [Message(b"key", b"value", [])])
         assert (delivery.acknowledged, delivery.too_large) == ([], [])
         assert delivery.error is not None

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from inventory_svc.keys import KILL_SWITCH
+from inventory_svc.keys import kill_switch_key
 from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.watch import SalesWatch
@@ -74,7 +74,7 @@ async def test_it_stays_on_with_its_first_reason_until_it_is_disabled(kit: Stock
 
 async def test_any_text_in_its_key_is_on(kit: StockKit) -> None:
     """Set by hand, in an emergency: no format is asked for."""
-    await kit.redis.set(KILL_SWITCH, "1")
+    await kit.redis.set(kill_switch_key(), "1")
     assert (await KillSwitch(kit.redis).read()).on
 
 
@@ -97,9 +97,9 @@ async def test_a_lost_notice_is_made_up_for(kit: StockKit) -> None:
     async with watching(kit, interval_s=0.05) as watch:
         stream = aiter(watch.stream())
         assert not (await told(stream)).on
-        await kit.redis.set(KILL_SWITCH, "1")
+        await kit.redis.set(kill_switch_key(), "1")
         assert (await told(stream)).on
-        await kit.redis.delete(KILL_SWITCH)
+        await kit.redis.delete(kill_switch_key())
         assert not (await told(stream)).on
         # The end of that look: redis-py swallows a cancellation that meets a reply.
         await anext(stream)

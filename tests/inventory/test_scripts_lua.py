@@ -12,8 +12,8 @@ from structlog.contextvars import bound_contextvars
 
 from devstack import ValkeyServer
 from inventory_svc.keys import (
-    NOTICES,
     backlog_key,
+    notices_channel,
     outbox_key,
     past_key,
     sale_key,
@@ -314,13 +314,13 @@ async def test_notices_tell_of_sold_out_and_of_restocked(kit: StockKit) -> None:
     """The last unit gone, and the first one back, are told; nothing in between is."""
     sku = await kit.load(sale_terms(units=2))
     pubsub: Any = kit.redis.pubsub()
-    await pubsub.subscribe(NOTICES)
+    await pubsub.subscribe(notices_channel())
     first, last = attempt(), attempt()
     ((_, first_no),) = await kit.reserve(sku, first)
     ((_, last_no),) = await kit.reserve(sku, last)
     await kit.release(sku, (last_no, last.user_id))
     await kit.release(sku, (first_no, first.user_id))
-    await kit.redis.publish(NOTICES, "end")
+    await kit.redis.publish(notices_channel(), "end")
     seen = []
     async with asyncio.timeout(30):
         async for message in pubsub.listen():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from devstack import Stores
-from inventory_svc.keys import RELAY_GROUP, SKUS, outbox_key, stock_key, users_key
+from inventory_svc.keys import RELAY_GROUP, outbox_key, skus_key, stock_key, users_key
 from inventory_svc.outbox.entry import Entry, Unsendable
 from inventory_svc.outbox.streams import OutboxStreams
 from inventory_svc.outbox.unreadable import UnreadableEntries
@@ -172,7 +172,7 @@ async def test_a_reservation_that_waits_in_the_outbox_is_not_taken_for_the_lost_
 ) -> None:
     """What another relay has read and not yet sent will still become an order."""
     sku = await shop.create(terms_of(UNITS))
-    await shop.redis.srem(SKUS, sku)  # what no relay knows of stays where it is
+    await shop.redis.srem(skus_key(), sku)  # what no relay knows of stays where it is
     buyer = new_id("buyer")
     (waiting,) = make_order_nos([buyer], now_s=time.time(), rng=random.Random())
     words = (waiting, 1, 1, int(time.time() * 1000), "first", buyer)

@@ -31,7 +31,8 @@ from order_svc.settings import OrderSettings
 from seckill.errors import DependencyUnavailable
 from seckill.order_no import make_order_nos
 from seckill.runtime.clock import SystemClock
-from seckill.runtime.delay import KEY, DelaySet
+from seckill.runtime.delay import DelaySet, delay_key
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.redis_client import open_redis
 from seckill.v1 import events_pb2, sale_pb2
 
@@ -140,7 +141,7 @@ class Bench:
             " FROM sales s WHERE sku = $1",
             sku,
         )
-        return (*row, await self.redis.zcard(KEY))
+        return (*row, await self.redis.zcard(delay_key()))
 
     async def committed(self) -> int:
         """Sum of the group's committed offsets."""
@@ -212,7 +213,7 @@ async def open_bench(
 async def read_dead_letters(bootstrap: str, topic: str) -> list[StoredDeadLetter]:
     """Return all letters of a topic, settled or not."""
     async with open_dead_letter_topic(
-        bootstrap, topic, index=SettlementIndex(), timeout_s=WAIT_TIMEOUT_S
+        KafkaCluster(bootstrap), topic, index=SettlementIndex(), timeout_s=WAIT_TIMEOUT_S
     ) as opened:
         return [letter async for letter in opened.letters(after=None)]
 

@@ -15,7 +15,7 @@ from devstack import Stores
 from inventory_svc.keys import outbox_key, sale_key, stock_key, users_key
 from inventory_svc.settings import InventorySettings
 from order_svc.settings import OrderSettings
-from seckill.runtime.delay import KEY as DELAY_KEY
+from seckill.runtime.delay import delay_key
 from seckill.v1 import (
     events_pb2,
     inventory_pb2,
@@ -66,7 +66,7 @@ class DamagedShop(Shop):
 
     async def written(self, order_no: str) -> order_pb2.Order:
         """Return an order as soon as the database has it: it is in the delay set then."""
-        order = await until_key(self.redis, DELAY_KEY, lambda: self.order(order_no))
+        order = await until_key(self.redis, delay_key(), lambda: self.order(order_no))
         assert order is not None
         return order
 

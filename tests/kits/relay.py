@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.outbox.sender import EntrySender
 from inventory_svc.outbox.streams import OutboxStreams
+from inventory_svc.outbox.topic_owner import TopicOwner
 from inventory_svc.outbox.unreadable import UnreadableEntries
 from inventory_svc.sales.registry import SaleRegistry
 from inventory_svc.settings import InventorySettings
@@ -59,7 +60,7 @@ class RelayKit(StockKit):
             inventory_relay_backoff_max_s=0.2,
         )
         writer = KafkaWriter(
-            self.bootstrap,
+            settings.kafka_cluster(),
             timeout_s=DELIVERY_TIMEOUT_S,
             batch_records_max=100,
             batch_bytes_max=65_536,
@@ -73,7 +74,12 @@ class RelayKit(StockKit):
         )
         clock = clock or SystemClock()
         sender = EntrySender(
-            streams, writer, self._unreadable(streams), settings=settings, clock=clock
+            streams,
+            writer,
+            self._unreadable(streams),
+            TopicOwner(settings, self.redis),
+            settings=settings,
+            clock=clock,
         )
         return Relay(streams, sender, settings=settings, clock=clock)
 

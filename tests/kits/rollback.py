@@ -16,8 +16,7 @@ from rollback_svc.clients import InventoryClient, OrderClient
 from rollback_svc.settings import RollbackSettings
 from rollback_svc.sweeper import Sweeper
 from seckill.runtime.clock import SystemClock
-from seckill.runtime.delay import KEY as DELAY_KEY
-from seckill.runtime.delay import DelaySet
+from seckill.runtime.delay import DelaySet, delay_key
 from seckill.runtime.process import Process
 from seckill.runtime.settings import ProcessSettings
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, order_pb2, order_pb2_grpc
@@ -98,7 +97,10 @@ class Shop:
         numbers = [result.order_no for result in answer.results]
         # An order is in the delay set once the database has it.
         await until_key(
-            self.redis, DELAY_KEY, lambda: self.delayed(numbers), lambda found: found == {*numbers}
+            self.redis,
+            delay_key(),
+            lambda: self.delayed(numbers),
+            lambda found: found == {*numbers},
         )
         return numbers
 
@@ -115,7 +117,7 @@ class Shop:
 
     async def scores(self) -> dict[str, float]:
         """The delay set: number → Unix time in seconds at which it is due."""
-        found: list[Any] = await self.redis.zrange(DELAY_KEY, 0, -1, withscores=True)
+        found: list[Any] = await self.redis.zrange(delay_key(), 0, -1, withscores=True)
         return {number.decode(): score_ms / 1000 for number, score_ms in found}
 
     async def buy_and_let_expire(self, sku: str, buyers: int) -> list[str]:

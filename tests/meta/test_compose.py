@@ -18,7 +18,8 @@ from order_svc.settings import OrderSettings
 from rollback_svc.settings import RollbackSettings
 from seckill.runtime import dev_issuer
 from seckill.runtime.dev_issuer import ISSUER, load_or_create
-from seckill.runtime.settings import PREFIX, PostgresSettings
+from seckill.runtime.settings import PREFIX
+from seckill.runtime.store_settings import PostgresSettings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from seckill.runtime.settings import Listen, ProcessSettings, unknown_variables
+from seckill.runtime.settings import Listen, ProcessSettings
+from seckill.runtime.unknown_variables import unknown_variables
 from tools import reference_metrics, reference_settings
 
 ROOT = Path(__file__).parents[2]

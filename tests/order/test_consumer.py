@@ -13,7 +13,7 @@ from order_svc.intake.dead_letter_queue import open_dead_letter_queue
 from order_svc.intake.dead_letters import DeadLetter, DeadLetterWriter
 from order_svc.orders.projection import key_of
 from seckill.errors import DependencyUnavailable
-from seckill.runtime.delay import KEY
+from seckill.runtime.delay import delay_key
 from seckill.v1 import events_pb2, order_pb2
 from tests.kits.consumer import (
     WAIT_TIMEOUT_S,
@@ -77,7 +77,7 @@ async def test_reservations_become_orders_delays_and_projection(bench: Bench) ->
     order = order_pb2.Order.FromString(encoded)
     assert order.order_no == number
     assert order.state == order_pb2.ORDER_STATE_PENDING
-    assert await bench.redis.zscore(KEY, number) == order.expire_time.ToMilliseconds()
+    assert await bench.redis.zscore(delay_key(), number) == order.expire_time.ToMilliseconds()
 
 
 @pytest.mark.parametrize("replay", ["offsets", "messages"])
@@ -131,10 +131,10 @@ async def test_delay_of_an_order_paid_meanwhile_is_not_added(bench: Bench) -> No
         "UPDATE orders SET status = 'paid', paid_at = now(), payment_id = 'p' WHERE sku = $1", sku
     )
     await bench.redis.set(key_of(number), b"newer")
-    await bench.redis.delete(KEY)
+    await bench.redis.delete(delay_key())
     await bench.send([value])
     await bench.drain(bench.consumer(), 1)
-    assert await bench.redis.zcard(KEY) == 0
+    assert await bench.redis.zcard(delay_key()) == 0
     assert await bench.redis.get(key_of(number)) == b"newer"
 
 

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from devstack import Stores
 from order_svc.intake.dead_letters import DeadLetter, DeadLetterWriter, Units
 from seckill.runtime.clock import SystemClock
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_writer import Message, open_writer
 from seckill.status import reason_of
 from seckill.v1 import order_admin_pb2 as pb
@@ -32,7 +33,7 @@ class Letters:
 
     async def write(self, *letters: tuple[bytes, str, Units, OrderReserved | None]) -> None:
         """Write dead letters with this value, cause, outcome of the units, and event."""
-        async with open_writer(self.brokers, timeout_s=TIMEOUT_S) as writer:
+        async with open_writer(KafkaCluster(self.brokers), timeout_s=TIMEOUT_S) as writer:
             await DeadLetterWriter(self.topics.dead_letters, writer, SystemClock()).write(
                 [
                     DeadLetter(self._record(value), cause, f"it is {cause}", units, event)
@@ -42,7 +43,7 @@ class Letters:
 
     async def write_raw(self, *headers: tuple[str, bytes]) -> None:
         """Write a message that the order service has not written."""
-        async with open_writer(self.brokers, timeout_s=TIMEOUT_S) as writer:
+        async with open_writer(KafkaCluster(self.brokers), timeout_s=TIMEOUT_S) as writer:
             message = Message(b"kettle", b"x", list(headers))
             await writer.write(self.topics.dead_letters, [message])
 

@@ -23,6 +23,7 @@ from order_svc.sales.repository import SaleRepository
 from order_svc.settings import OrderSettings
 from seckill.errors import DependencyUnavailable, PaymentTooLate
 from seckill.order_no import make_order_nos
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_writer import KafkaWriter, open_writer
 from seckill.v1 import events_pb2, order_pb2
 from tests.kits.factories import PRICE, new_id, sale_terms
@@ -124,7 +125,7 @@ async def outbox(stores: Stores, database_dsn: str) -> AsyncIterator[Outbox]:
     )
     async with (
         open_database(settings) as database,
-        open_writer(settings.kafka_bootstrap, timeout_s=3.0) as writer,
+        open_writer(settings.kafka_cluster(), timeout_s=3.0) as writer,
     ):
         yield Outbox(settings, database, writer, database_dsn)
 
@@ -232,7 +233,7 @@ async def test_death_after_the_ack_sends_the_same_events_again(outbox: Outbox) -
 async def test_events_wait_while_kafka_is_away(outbox: Outbox) -> None:
     """The orders are written all the same, and their events leave when Kafka is back."""
     await outbox.reserve(3)
-    async with open_writer("127.0.0.1:1", timeout_s=0.5) as nowhere:
+    async with open_writer(KafkaCluster("127.0.0.1:1"), timeout_s=0.5) as nowhere:
         relay = EventRelay(outbox.settings, outbox.database, nowhere)
         with pytest.raises(DependencyUnavailable):
             await relay.run_once()

@@ -18,6 +18,7 @@ from order_svc.webhooks.deliveries import Deliveries, Delivery
 from order_svc.webhooks.endpoints import Endpoint
 from order_svc.webhooks.sender import Answer
 from seckill.errors import DependencyUnavailable
+from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_writer import open_writer
 from tests.kits.stores import Topics
 from tests.kits.waiting import eventually
@@ -249,7 +250,7 @@ async def test_neither_waits_for_the_other_kafka_or_webhooks(
     down = endpoint_of("http://127.0.0.1:1/", name="down")
     await bench.register(endpoint, down)
     async with (
-        open_writer("127.0.0.1:1", timeout_s=0.5) as nowhere,
+        open_writer(KafkaCluster("127.0.0.1:1"), timeout_s=0.5) as nowhere,
         bench.delivering(endpoint, down),
     ):
         (number,) = await bench.reserve()

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from devstack import Stores
-from inventory_svc.keys import SKUS, outbox_key, sale_key, stock_key, users_key
+from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key, users_key
 from inventory_svc.stock.hold import format_hold
 from inventory_svc.stock.holds import HoldsReader
 from inventory_svc.stock.stock import Stock
@@ -43,7 +43,7 @@ async def shop(
 
 async def buy_and_trim(shop: DamagedShop, sku: str, buyers: int = LOST) -> list[str]:
     """Let buyers reserve, and trim the outbox before a relay has read it; their orders' numbers."""
-    await shop.redis.srem(SKUS, sku)  # what no relay knows of stays where it is
+    await shop.redis.srem(skus_key(), sku)  # what no relay knows of stays where it is
     # By the script itself: the service would wake its relay.
     stock = Stock(
         shop.redis,
@@ -55,7 +55,7 @@ async def buy_and_trim(shop: DamagedShop, sku: str, buyers: int = LOST) -> list[
     )
     decided = await stock.reserve(sku, [attempt() for _ in range(buyers)], timeout_s=TIMEOUT_S)
     assert await shop.redis.xtrim(outbox_key(sku), maxlen=0) > 0
-    await shop.redis.sadd(SKUS, sku)
+    await shop.redis.sadd(skus_key(), sku)
     return [result.order_no for result in decided.results]
 
 

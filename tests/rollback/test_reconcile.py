@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 import rollback_svc.__main__
 from devstack import Stores
 from devstack.mesh import REPOSITORY_ROOT
-from inventory_svc.keys import SKUS, stock_key, users_key
+from inventory_svc.keys import skus_key, stock_key, users_key
 from inventory_svc.stock.hold import format_hold
 from inventory_svc.stock.holds import HoldsReader
 from inventory_svc.stock.stock import Stock
@@ -297,7 +297,7 @@ async def test_nothing_is_repaired_while_the_pipeline_stands_still(shop: Damaged
     sku = await shop.create(terms_of(UNITS))
     reconciler = await reconciler_of(shop)
     await shop.redis.incrby(stock_key(sku), 3)
-    await shop.redis.srem(SKUS, sku)  # what no relay knows of stays where it is
+    await shop.redis.srem(skus_key(), sku)  # what no relay knows of stays where it is
     # By the script itself: the service would wake its relay.
     stock = Stock(
         shop.redis,
@@ -315,7 +315,7 @@ async def test_nothing_is_repaired_while_the_pipeline_stands_still(shop: Damaged
     lock = shop.sql.transaction()
     await lock.start()
     await shop.sql.execute("SELECT FROM sales WHERE sku = $1 FOR UPDATE", sku)
-    await shop.redis.sadd(SKUS, sku)
+    await shop.redis.sadd(skus_key(), sku)
     await until_drained(shop.redis, sku)
     assert "PIPELINE_BUSY" in await refusal(reconciler, sku, timeout_s=3.0)
     assert await shop.stock(sku) == UNITS + 3 - 1

@@ -18,7 +18,7 @@ from seckill.runtime.redis_client import (
     redis_faults,
     send_all,
 )
-from seckill.runtime.settings import RedisSettings
+from seckill.runtime.store_settings import RedisSettings
 from tests.kits.factories import new_id
 from tests.kits.faults.fixtures import redis_address
 from tests.kits.faults.proxy import FaultProxy

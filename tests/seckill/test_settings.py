@@ -8,16 +8,9 @@ from typing import Annotated
 import pytest
 from pydantic import Field, SecretStr
 
-from seckill.runtime.settings import (
-    KafkaSettings,
-    Listen,
-    PostgresSettings,
-    ProcessSettings,
-    RedisSettings,
-    Target,
-    load,
-    unknown_variables,
-)
+from seckill.runtime.settings import Listen, ProcessSettings, Target, load
+from seckill.runtime.store_settings import KafkaSettings, PostgresSettings, RedisSettings
+from seckill.runtime.unknown_variables import unknown_variables
 
 SECRET = "hunter2"
 STORES = {

@@ -1,2 +1,3 @@
--- The revision that the database has.
-SELECT max(version_num) AS version FROM alembic_version
+-- The revision that the database has, and the session's limit, which we have set: "0" if it was lost.
+SELECT max(version_num) AS version, current_setting('statement_timeout') AS statement_timeout
+FROM alembic_version

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from devstack import Stores
-from seckill.runtime.delay import KEY as DELAY_KEY
+from seckill.runtime.delay import delay_key
 from tests.kits.faults.checker import check
 from tests.kits.faults.facts import DatabaseFacts, Facts, Hold, OrderRow
 from tests.kits.faults.history import History
@@ -68,7 +68,7 @@ class StoreReader:
         database = await self.database(sku)
         remaining = await self.redis.get(f"seckill:stock:{{{sku}}}")
         holds: dict[Any, Any] = await self.redis.hgetall(f"seckill:users:{{{sku}}}")
-        delayed: list[Any] = await self.redis.zrange(DELAY_KEY, 0, -1)
+        delayed: list[Any] = await self.redis.zrange(delay_key(), 0, -1)
         numbers = {row.order_no for row in database.orders}
         backlog = int(await self.redis.xlen(f"seckill:outbox:{{{sku}}}"))
         unacknowledged = await self._unacknowledged(sku)

@@ -1,0 +1,32 @@
+"""Programs that no wheel brings, from Debian's packages; without them their tests are skipped."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+_INSTALL = "install Debian's {package}: python -m tools.debian_packages"
+
+
+def pgbouncer_binary() -> Path:
+    """Return the program, or skip the test."""
+    found = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
+    if found is None:
+        pytest.skip(_INSTALL.format(package="pgbouncer"))
+    return Path(found)
+
+
+def tls_redis_binary() -> Path:
+    """Return a Redis that was built with TLS (the wheels' were not), or skip the test."""
+    found = shutil.which("redis-server", path="/usr/bin")
+    if found is None:
+        pytest.skip(_INSTALL.format(package="redis-server"))
+    return Path(found)
+
+
+def tls_postgres_binaries() -> Path:
+    """Return the folder of a Postgres that was built with TLS (the wheel's was not), or skip."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not folders:
+        pytest.skip(_INSTALL.format(package="postgresql"))
+    return folders[-1].parent

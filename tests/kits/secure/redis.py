@@ -1,0 +1,61 @@
+"""Redis that speaks TLS only, demands a client certificate, and lets one user do little."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from devstack.ports import LOOPBACK
+from devstack.valkey import ValkeyServer
+from tests.kits.secure.authority import Authority, Issued
+
+USER, PASSWORD = "seckill", "of-the-mesh"
+# As docs/stores.md has it.
+RULES = Path(__file__).parents[3] / "deploy" / "stores" / "users.acl"
+
+
+class SecureRedis(ValkeyServer):
+    """One server without a port in clear."""
+
+    name: ClassVar[str] = "secure-redis"
+
+    def __init__(
+        self, directory: Path, authority: Authority, client: Issued, *, binary: Path
+    ) -> None:
+        super().__init__(directory)
+        self._program = binary
+        self._authority = authority
+        self._client = client
+
+    @property
+    def url(self) -> str:
+        """Its rediss:// address, with user and password."""
+        return f"rediss://{USER}:{PASSWORD}@{LOOPBACK}:{self.port}/0"
+
+    @property
+    def url_with_files(self) -> str:
+        """The same for clients that take files in the address."""
+        return (
+            f"{self.url}?ssl_ca_certs={self._authority.certificate}"
+            f"&ssl_certfile={self._client.certificate}&ssl_keyfile={self._client.key}"
+        )
+
+    @property
+    def _probe_url(self) -> str:
+        return self.url_with_files
+
+    def _binary(self) -> Path:
+        return self._program
+
+    def _settings(self) -> dict[str, str]:
+        server = self._authority.issue("redis")
+        users = self.directory / "users.acl"
+        users.write_text(RULES.read_text().replace("CHANGE-ME", PASSWORD))
+        return {
+            **super()._settings(),
+            "port": "0",
+            "tls-port": str(self.port),
+            "tls-cert-file": str(server.certificate),
+            "tls-key-file": str(server.key),
+            "tls-ca-cert-file": str(self._authority.certificate),
+            "tls-auth-clients": "yes",
+            "aclfile": str(users),
+        }
