@@ -16,12 +16,13 @@ from devstack.edge import (
     ENVOY,
     claim_edge_ports,
     edge_environment,
+    edge_ports,
     edge_specs,
     find_envoy,
 )
 from devstack.ports import LOOPBACK
 
-FREE_PORTS = {f"SECKILL_LOCAL_EDGE_{kind}": "0" for kind in ("PORT", "STATS_PORT", "METRICS_PORT")}
+FREE_PORTS = {port.variable: "0" for port in edge_ports()}
 # Calls sent to the gateway; Envoy's health checks are not among them.
 PASSED_ON = 'envoy_cluster_upstream_rq_total{envoy_cluster_name="gateway"} '
 STATS_TIMEOUT_S = 10.0

@@ -16,6 +16,7 @@ import grpc
 from pydantic import ValidationError
 
 from devstack.certificates import load_or_create
+from devstack.console import metrics_ports, operator_environment
 from devstack.errors import StackError
 from devstack.grpc_probe import GrpcReady
 from devstack.mesh import REPOSITORY_ROOT, RESTARTS_MAX, mesh, mesh_ports, mesh_specs
@@ -35,6 +36,7 @@ AGENT = "edge-agent"
 PUBLIC_PORT = "SECKILL_LOCAL_EDGE_PORT"
 STATS_PORT = "SECKILL_LOCAL_EDGE_STATS_PORT"
 AGENT_METRICS_PORT = "SECKILL_LOCAL_EDGE_METRICS_PORT"
+OPERATOR_PORT = "SECKILL_LOCAL_EDGE_OPERATOR_PORT"
 READY_TIMEOUT_S = 0.5
 CALL_TIMEOUT_S = 1.0
 HEALTHY_GATEWAY = re.compile(
@@ -42,6 +44,8 @@ HEALTHY_GATEWAY = re.compile(
 )
 # Envoy's threads; one core each is as much as they can use.
 WORKERS = min(2, os.cpu_count() or 1)
+# The console shows what was done a moment ago.
+LOGS_AT_ONCE = ("--file-flush-interval-msec", "200")
 # What the agent takes to stop, beside Envoy's calls.
 AGENT_STOP_S = 10.0
 # A socket's path may have 103 characters on some systems; its name in the folder takes some.
@@ -50,11 +54,12 @@ FOLDER_CHARACTERS_MAX = 85
 
 @dataclass(frozen=True, kw_only=True)
 class EdgePorts:
-    """Ports of the edge: for the public, for Envoy's metrics, for the agent's."""
+    """Ports of the edge: for the public, for Envoy's metrics, for the agent's, for operators."""
 
     public: int
     stats: int
     agent_metrics: int
+    operator: int
 
 
 def find_envoy() -> Path | None:
@@ -73,6 +78,7 @@ def edge_ports() -> tuple[WantedPort, ...]:
         WantedPort(variable=PUBLIC_PORT, default=8080, wanted_by=ENVOY),
         WantedPort(variable=STATS_PORT, default=9106, wanted_by=f"{ENVOY}'s metrics"),
         WantedPort(variable=AGENT_METRICS_PORT, default=9105, wanted_by=f"{AGENT}'s metrics"),
+        WantedPort(variable=OPERATOR_PORT, default=8081, wanted_by="the operators' console"),
     )
 
 
@@ -86,6 +92,7 @@ def _named(ports: Mapping[str, int]) -> EdgePorts:
         public=ports[PUBLIC_PORT],
         stats=ports[STATS_PORT],
         agent_metrics=ports[AGENT_METRICS_PORT],
+        operator=ports[OPERATOR_PORT],
     )
 
 
@@ -145,7 +152,7 @@ def edge_specs(
     agent_address = f"unix:{settings.edge_directory / AGENT_SOCKET}"
     command = [str(envoy), "-c", str(configuration), "--concurrency", str(WORKERS)]
     # Without hot restarts there is nothing that two Envoys on one machine could share.
-    command += ["--disable-hot-restart", "--log-level", "warning"]
+    command += ["--disable-hot-restart", "--log-level", "warning", *LOGS_AT_ONCE]
     return [
         ProcessSpec(
             name=ENVOY,
@@ -154,6 +161,7 @@ def edge_specs(
             env=plain_environment(),
             ready=lambda: edge_is_ready(ports.stats),
             address=f"{LOOPBACK}:{ports.public}",
+            operators=settings.edge_operator_listen,
             restarts_max=RESTARTS_MAX,
         ),
         ProcessSpec(
@@ -227,6 +235,15 @@ def public_mesh() -> Services:
 def _public_specs(envoy: Path, stores: Stores, ports: Mapping[str, int]) -> Sequence[ProcessSpec]:
     directory = read_directory().absolute()
     edge = _named(ports)
-    further = {**edge_environment(ports=edge, directory=directory), **edge_json(os.environ)}
+    further = {
+        **edge_environment(ports=edge, directory=directory),
+        **edge_json(os.environ),
+        **operator_environment(
+            listen_port=edge.operator,
+            public_port=edge.public,
+            web=str(directory / FOLDER),
+            metrics={**metrics_ports(ports), AGENT: edge.agent_metrics},
+        ),
+    }
     services = mesh_specs(stores, ports, further)
     return [*services, *edge_specs(envoy, services[0].env, ports=edge, directory=directory)]

@@ -30,6 +30,7 @@ class ProcessSpec:
         cwd: its working directory; the log's directory when None.
         ready: tells whether it answers, in well under a second; None: ready once started.
         address: where it answers, for people; empty when nowhere.
+        operators: where it answers operators, for people; empty when nowhere.
         user: account to run as (only root may ask); None keeps this process's.
         stop_signal: what asks it to stop.
         stop_timeout_s: seconds from that to SIGKILL.
@@ -44,6 +45,7 @@ class ProcessSpec:
     cwd: Path | None = None
     ready: Callable[[], bool] | None = None
     address: str = ""
+    operators: str = ""
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0

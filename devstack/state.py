@@ -24,6 +24,7 @@ class RunningProcess:
         address: where it answers; empty when nowhere.
         log: absolute path of its log.
         metrics: where its metrics are, host:port; empty when nowhere.
+        operators: where it answers operators, host:port; empty when nowhere.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RunningProcess:
     address: str
     log: str
     metrics: str = ""
+    operators: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

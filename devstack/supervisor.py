@@ -194,6 +194,7 @@ class Supervisor:
                 metrics=process.spec.env.get(
                     f"SECKILL_{process.spec.name.partition('-')[0].upper()}_METRICS_LISTEN", ""
                 ),
+                operators=process.spec.operators,
             )
             for process in self._processes
         ]

@@ -8,6 +8,10 @@ from edge.bootstrap import AGENT_SOCKET
 from edge.draining import drain, take_calls
 from edge.gateway_loads import GatewayLoads
 from edge.lease import Lease
+from edge.operators.actions import OperatorLog
+from edge.operators.log import log_path
+from edge.operators.publisher import ListenerPublisher
+from edge.operators.rotation import LogRotation
 from edge.settings import EdgeSettings
 from edge.steering import steer
 from seckill.runtime.channel import open_channel
@@ -44,15 +48,27 @@ async def start_steering(settings: EdgeSettings, lease: Lease, process: Process)
     await process.spawn("steering", steer(loads, lease))
 
 
+async def start_operators(settings: EdgeSettings, process: Process) -> None:
+    """Keep the operators' listener in line with keys and files, and its log short."""
+    if settings.edge_operator_listen:
+        await process.spawn("operators", ListenerPublisher(settings).run())
+        await process.spawn("log rotation", LogRotation(settings.edge_directory).run())
+
+
 async def start_lease_server(
     settings: EdgeSettings, lease: Lease, health: Health, process: Process
 ) -> None:
-    """Serve the lease to Envoy, on a socket in the folder that both see."""
+    """Serve the lease and the operators' log to Envoy, on a socket in the folder that both see."""
     socket = settings.edge_directory / AGENT_SOCKET
+
+    def register(server: grpc.aio.Server) -> None:
+        lease.register(server)
+        OperatorLog(log_path(settings)).register(server)
+
     await process.enter(
         serving(
             f"unix:{socket}",
-            lease.register,
+            register,
             settings=settings,
             health_state=health,
             services=[],
@@ -67,6 +83,7 @@ async def serve(settings: EdgeSettings, process: Process) -> None:
     health = Health([])
     await start_agent(settings, lease, process)
     await start_steering(settings, lease, process)
+    await start_operators(settings, process)
     await start_lease_server(settings, lease, health, process)
     await take_calls(settings)
     try:

@@ -1,16 +1,20 @@
 """Envoy's whole configuration, but for routes and secrets, which are in files of their own."""
 
+from pathlib import Path
+
 from edge.lease_name import LAYER
 from edge.limits import UNLIMITED, overload_manager
 from edge.listener import public_listener
+from edge.operators.listener import metrics_cluster
+from edge.operators.methods import AGENT, INVENTORY, ORDER, ROLLBACK
 from edge.routes import GATEWAY
 from edge.settings import EdgeSettings
 from edge.typed import Json, address_of, extension, seconds, typed
 
-AGENT = "agent"
 ADMIN = "admin"
 ADMIN_SOCKET = "admin.sock"
 AGENT_SOCKET = "agent.sock"
+LISTENERS_FILE = "listeners.json"
 STATS = "stats"
 # Calls on one connection to the gateway; it takes more (SECKILL_GATEWAY_STREAMS_MAX).
 GATEWAY_STREAMS_MAX = 128
@@ -24,8 +28,14 @@ def bootstrap(settings: EdgeSettings) -> Json:
         "admin": {"address": _pipe(settings, ADMIN_SOCKET)},
         "static_resources": {
             "listeners": [public_listener(settings), _stats_listener(settings)],
-            "clusters": [_gateway(settings), _agent(settings), _admin(settings)],
+            "clusters": [
+                _gateway(settings),
+                _agent(settings),
+                _admin(settings),
+                *_for_operators(settings),
+            ],
         },
+        **_operators(settings),
         "layered_runtime": {"layers": [_static_layer(), _lease_layer()]},
         "overload_manager": overload_manager(settings),
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": _kept_stats()}}},
@@ -36,9 +46,50 @@ def _pipe(settings: EdgeSettings, name: str) -> Json:
     return {"pipe": {"path": str(settings.edge_directory / name)}}
 
 
+def _operators(settings: EdgeSettings) -> Json:
+    """The operators' listener: from a file that the agent replaces, as it knows the keys."""
+    if not settings.edge_operator_listen:
+        return {}
+    path = listeners_path(settings)
+    source = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
+    config = {"resource_api_version": "V3", "path_config_source": source}
+    return {"dynamic_resources": {"lds_config": config}}
+
+
+def listeners_path(settings: EdgeSettings) -> Path:
+    """Return the path of the file with the operators' listener."""
+    return settings.edge_directory / "listeners" / LISTENERS_FILE
+
+
+def _for_operators(settings: EdgeSettings) -> list[Json]:
+    """The clusters that only operators' calls go to."""
+    if not settings.edge_operator_listen:
+        return []
+    services = {
+        INVENTORY: settings.inventory_target,
+        ORDER: settings.order_target,
+        ROLLBACK: settings.rollback_target,
+    }
+    return [
+        *(
+            {
+                **_replicas(name, target),
+                "lb_policy": "LEAST_REQUEST",
+                "connect_timeout": "1s",
+                "typed_extension_protocol_options": _http2(),
+            }
+            for name, target in services.items()
+        ),
+        *(
+            {**_replicas(metrics_cluster(name), f"dns:///{address}"), "connect_timeout": "1s"}
+            for name, address in settings.metrics_sources.items()
+        ),
+    ]
+
+
 def _gateway(settings: EdgeSettings) -> Json:
     return {
-        **_replicas(settings.gateway_target),
+        **_replicas(GATEWAY, settings.gateway_target),
         "lb_policy": "LEAST_REQUEST",
         "connect_timeout": "1s",
         "per_connection_buffer_limit_bytes": 1_048_576,
@@ -69,12 +120,12 @@ def _gateway(settings: EdgeSettings) -> Json:
     }
 
 
-def _replicas(target: str) -> Json:
-    """Return the part of a cluster that says where the gateway's replicas are."""
+def _replicas(name: str, target: str) -> Json:
+    """Return the part of a cluster that says where a service's replicas are."""
     if target.startswith("ipv4:"):
-        return _cluster(GATEWAY, *map(address_of, target.removeprefix("ipv4:").split(",")))
+        return _cluster(name, *map(address_of, target.removeprefix("ipv4:").split(",")))
     return {
-        **_cluster(GATEWAY, address_of(target.removeprefix("dns:///"))),
+        **_cluster(name, address_of(target.removeprefix("dns:///"))),
         # All addresses of the name.
         "cluster_type": extension(
             "envoy.clusters.dns",

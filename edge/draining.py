@@ -5,6 +5,7 @@ Envoy is told through its administration, whose socket is in the folder that bot
 
 import asyncio
 import re
+from pathlib import Path
 
 import structlog
 
@@ -23,12 +24,12 @@ log = structlog.get_logger()
 
 async def take_calls(settings: EdgeSettings) -> None:
     """Take back what an earlier agent may have said that has left."""
-    await _ask(settings, STAY)
+    await ask(settings.edge_directory, STAY)
 
 
 async def drain(settings: EdgeSettings) -> None:
     """Have clients go elsewhere, and return once Envoy has no call, or after the drain timeout."""
-    if await _ask(settings, LEAVE) is None:
+    if await ask(settings.edge_directory, LEAVE) is None:
         return
     in_flight: int | None = None
     try:
@@ -44,14 +45,14 @@ async def drain(settings: EdgeSettings) -> None:
 
 async def _calls_in_flight(settings: EdgeSettings) -> int | None:
     """Return how many calls of the public Envoy has; None if it does not say."""
-    answer = await _ask(settings, IN_FLIGHT)
+    answer = await ask(settings.edge_directory, IN_FLIGHT)
     found = re.search(rb"downstream_rq_active: (\d+)", answer or b"")
     return int(found[1]) if found else None
 
 
-async def _ask(settings: EdgeSettings, request: str) -> bytes | None:
-    """Return what Envoy's administration answers; None if it does not."""
-    socket = settings.edge_directory / ADMIN_SOCKET
+async def ask(directory: Path, request: str) -> bytes | None:
+    """Return what the administration of the Envoy in this folder answers; None if it does not."""
+    socket = directory / ADMIN_SOCKET
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(str(socket))

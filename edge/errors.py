@@ -3,7 +3,7 @@
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from google.protobuf import json_format
 from google.rpc import status_pb2
@@ -51,7 +51,7 @@ SHED_STATUS = 420
 # Callers refused at the same moment are told one of these, each as often as the others.
 OVERLOAD_DELAYS_S = (0.4, 0.6, 0.8, 1.0)
 # HTTP statuses whose message gets Envoy's own words too: they say more than ours.
-WORDS_ADDED = (400,)
+WORDS_ADDED = (400, 401)
 
 
 def status_headers(error: SeckillError) -> list[Json]:
@@ -73,24 +73,23 @@ def literal(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def local_replies() -> Json:
+def local_replies(meanings: Mapping[int, SeckillError] = MEANINGS) -> Json:
     """Return how Envoy words its own failures: in gRPC and JSON as the gateway would."""
     # The first that matches is taken, so those of floods come first: answers that routes give, e.g.
     # refusals, stay as they are and cost one look.
     mappers: list[Json] = [
         {"filter": _status_is(200)},
         {"filter": _status_is(SHED_STATUS), "status_code": TOO_MANY},
-        *_mappers(TOO_MANY),
+        *_mappers(TOO_MANY, meanings[TOO_MANY]),
         *_overload_mappers(),
         {"filter": _is_direct_response()},
     ]
-    for http_status in MEANINGS:
-        mappers += _mappers(http_status)
+    for http_status, error in meanings.items():
+        mappers += _mappers(http_status, error)
     return {"mappers": mappers}
 
 
-def _mappers(http_status: int) -> list[Json]:
-    error = MEANINGS[http_status]
+def _mappers(http_status: int, error: SeckillError) -> list[Json]:
     words = ". %LOCAL_REPLY_BODY%" if http_status in WORDS_ADDED else ""
     status = _status_is(http_status)
     return [

@@ -20,7 +20,17 @@ COMPRESSED_BYTES_MIN = 1_024
 
 def public_listener(settings: EdgeSettings) -> Json:
     """Return the listener that the settings describe."""
-    filters = [_connection_manager(settings)]
+    return {
+        "name": NAME,
+        "address": address_of(settings.edge_listen),
+        **secured(settings, _connection_manager(settings)),
+        "enable_reuse_port": True,
+    }
+
+
+def secured(settings: EdgeSettings, manager: Json) -> Json:
+    """Return the part of a listener that says who gets to a connection manager: TLS or not."""
+    filters = [manager]
     chains: list[Json] = []
     listener_filters: list[Json] = []
     if settings.edge_tls != "off":
@@ -38,15 +48,12 @@ def public_listener(settings: EdgeSettings) -> Json:
     if settings.edge_tls != "required":
         chains.append({"filters": filters})
     return {
-        "name": NAME,
-        "address": address_of(settings.edge_listen),
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
         "listener_filters": listener_filters,
         # A silent connection is closed.
         "listener_filters_timeout": seconds(settings.edge_headers_timeout_s),
         "continue_on_listener_filters_timeout": False,
         "filter_chains": chains,
-        "enable_reuse_port": True,
     }
 
 
@@ -69,15 +76,15 @@ def _connection_manager(settings: EdgeSettings) -> Json:
         http_filters=_http_filters(settings),
         local_reply_config=local_replies(),
         access_log=access_log(settings),
-        **_trust(settings),
-        **_time_limits(settings),
+        **trust(settings),
+        **time_limits(settings),
         max_request_headers_kb=settings.edge_headers_kb_max,
         http_protocol_options=http1(),
         http2_protocol_options=http2(settings),
     )
 
 
-def _trust(settings: EdgeSettings) -> Json:
+def trust(settings: EdgeSettings) -> Json:
     """Which claims of a caller are trusted: none but those of trusted proxies on the address."""
     return {
         # x-forwarded-for is kept, and the peer's own address appended.
@@ -99,7 +106,8 @@ def _trust(settings: EdgeSettings) -> Json:
     }
 
 
-def _time_limits(settings: EdgeSettings) -> Json:
+def time_limits(settings: EdgeSettings) -> Json:
+    """How long a client may take for each of its parts of a call."""
     return {
         "request_headers_timeout": seconds(settings.edge_headers_timeout_s),
         "request_timeout": seconds(settings.edge_request_timeout_s),
@@ -125,7 +133,7 @@ def _http_filters(settings: EdgeSettings) -> list[Json]:
         # The cheapest refusal before all that only answered calls need.
         *rate_limits(settings),
         extension(GRPC_WEB, "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"),
-        _compressor(),
+        compressor(),
         body_limit(settings),
         *transcoding.transcoder(settings),
         extension(
@@ -136,7 +144,8 @@ def _http_filters(settings: EdgeSettings) -> list[Json]:
     ]
 
 
-def _compressor() -> Json:
+def compressor() -> Json:
+    """Return the filter that compresses answers."""
     return extension(
         COMPRESSOR,
         "envoy.extensions.filters.http.compressor.v3.Compressor",

