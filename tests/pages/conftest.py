@@ -6,8 +6,10 @@ import pytest
 from playwright.async_api import Browser
 
 from devstack import Stores
+from tests.kits.console import Console
 from tests.kits.edge import Edge
 from tests.kits.mesh import Mesh, prepared_stores
+from tests.kits.operator_edge import OperatorEdge, operator_edge
 from tests.kits.pages import Shop, running_browser
 from tools.chromium import find_chromium
 
@@ -55,3 +57,22 @@ async def shop(mesh: Mesh, edge: Edge, browser: Browser) -> AsyncIterator[Shop]:
     await shop.close()
     assert shop.faults == []
     assert shop.foreign == []
+
+
+@pytest.fixture(scope="session")
+async def operators(
+    mesh: Mesh, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[OperatorEdge]:
+    """An edge with an operators' listener, and the console on it."""
+    async with operator_edge(mesh, tmp_path_factory.mktemp("edge-console")) as running:
+        yield running
+
+
+@pytest.fixture
+async def console(mesh: Mesh, operators: OperatorEdge, browser: Browser) -> AsyncIterator[Console]:
+    """The console; afterwards its pages have broken no rule and asked nobody else."""
+    console = Console(mesh, operators.edge, browser)
+    yield console
+    await console.close()
+    assert console.faults == []
+    assert console.foreign == []
