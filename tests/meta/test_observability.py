@@ -7,6 +7,7 @@ import pytest
 import typer.main
 import yaml
 
+from seckill.v1 import errors_pb2
 from seckill_cli import app
 from tools.observability import expressions
 from tools.observability.expressions import Expression
@@ -116,6 +117,14 @@ def test_series_of_the_tests_are_those_of_the_rules() -> None:
         for test in yaml.safe_load(path.read_text())["tests"]:
             given = {one["series"].partition("{")[0] for one in test["input_series"]}
             assert given <= read[test["name"]], test["name"]
+
+
+def test_the_runbook_names_reasons_that_exist() -> None:
+    """What a command or a buyer is told, as errors.proto has it."""
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", RUNBOOK))
+    reasons = {name.removeprefix("ERROR_REASON_") for name, _ in errors_pb2.ErrorReason.items()}
+    assert {name for name in named if not name.startswith("SECKILL_")} <= reasons
+    assert "PIPELINE_BUSY" in named
 
 
 def test_the_runbook_names_commands_that_exist() -> None:
