@@ -13,7 +13,7 @@ from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeser
 from grafana_foundation_sdk.builders.common import ReduceDataOptions
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import TimeZoneBrowser
-from grafana_foundation_sdk.models.dashboard import DataSourceRef
+from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
 
 from tools.install import ROOT
 from tools.observability.boards.mesh import MESH
@@ -68,6 +68,7 @@ def render(board: Board) -> str:
             dashboard.QueryVariable("sku")
             .label("Sale")
             .query("label_values(seckill_sale_total_units, sku)")
+            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
             .datasource(SOURCE)
         )
     for row in board.rows:
