@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools import reference_metrics, reference_settings
+from tools import reference_api, reference_metrics, reference_settings
 from tools.chart import schema, values_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +23,11 @@ def main() -> int:
     arguments = parser.parse_args()
     table, nameless = values_table.render()
     pages = {values_table.README: table, schema.CHART / "values.schema.json": schema.build()}
-    for name, module in (("settings.md", reference_settings), ("metrics.md", reference_metrics)):
+    for name, module in (
+        ("settings.md", reference_settings),
+        ("metrics.md", reference_metrics),
+        ("api.md", reference_api),
+    ):
         text, missing = module.page()
         pages[FOLDER / name] = NOTICE + text
         nameless += missing
