@@ -43,6 +43,11 @@ $(VENV)/.load: requirements/load.lock $(VENV)/.local
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/load.lock
 	@touch $@
 
+# What builds the book, beside that.
+$(VENV)/.docs: requirements/docs.lock $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.lock
+	@touch $@
+
 .PHONY: demo
 demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50")
 	$(BIN)/seckill demo $(ARGS)
@@ -143,9 +148,14 @@ verify: $(VENV)/.dev ## fail if a generated file is stale, or a setting or metri
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.observability.dashboards --check
 
+.PHONY: docs
+docs: $(VENV)/.docs ## build the book into build/site, strictly: every link leads somewhere
+	$(BIN)/python -m tools.book
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the newest versions that requirements/*.in allow
-	cd requirements && for set in runtime local dev load; do \
+	cd requirements && for set in runtime local dev load docs; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-header $$set.in -o $$set.lock; done
 
