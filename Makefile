@@ -64,24 +64,24 @@ down: $(VENV)/.local ## stop what `make up` started; the data stays
 pages: $(VENV)/.local ## build the pages into build/web, for a CDN or SECKILL_EDGE_WEB_DIRECTORY
 	$(BIN)/python -m edge.pages build/web
 
-.PHONY: chromium
-chromium: ## install the browser that the pages are tested with, if there is none (Debian, as root)
-	$(PYTHON) -m tools.chromium
+.PHONY: packages
+packages: ## install what tests need and no wheel brings: a browser, stores with TLS (Debian, as root)
+	$(PYTHON) -m tools.debian browser stores
 
-# Without a browser the tests of the pages are left out, with a word about how to get one.
+# What cannot be installed is named, and the tests that need it are left out.
 .PHONY: test
 test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay")
-	-@$(PYTHON) -m tools.chromium
+	-@$(PYTHON) -m tools.debian browser stores
 	$(PYTEST) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each
-	-@$(PYTHON) -m tools.chromium
+	-@$(PYTHON) -m tools.debian browser stores
 	$(PYTEST) -m "not slow" $(ARGS)
 
 .PHONY: screens
 screens: $(VENV)/.dev ## take pictures of the pages into docs/screens (ARGS="yours paid")
-	$(PYTHON) -m tools.chromium --fonts
+	$(PYTHON) -m tools.debian browser fonts
 	$(BIN)/python -m tests.pages.screens $(ARGS)
 
 .PHONY: soak

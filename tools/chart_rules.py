@@ -23,7 +23,14 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "edge": EdgeSettings,
 }
 # Of the Prometheus operator, cert-manager and Gateway API: their schemas are not Kubernetes' own.
-FOREIGN_KINDS = ("PodMonitor", "ServiceMonitor", "PrometheusRule", "Certificate", "HTTPRoute", "GRPCRoute")
+FOREIGN_KINDS = (
+    "PodMonitor",
+    "ServiceMonitor",
+    "PrometheusRule",
+    "Certificate",
+    "HTTPRoute",
+    "GRPCRoute",
+)
 COMPONENT = "app.kubernetes.io/component"
 
 

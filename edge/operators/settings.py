@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
-from seckill.runtime.jwks import is_url, parse_jwks
 from seckill.runtime.addresses import check_listen
+from seckill.runtime.jwks import is_url, parse_jwks
 from seckill.runtime.settings import CONFIG, Seconds, read_file
 
 # "dns:///host:port": a service's replicas by name; or "ipv4:address:port,address:port".

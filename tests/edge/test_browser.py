@@ -17,7 +17,7 @@ from tests.kits.actions import open_sale
 from tests.kits.edge import Edge
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import Mesh
-from tools.chromium import find_chromium
+from tools.debian import find_chromium
 
 BROWSER_S = 90.0
 PAGE = """<!doctype html>
@@ -50,7 +50,7 @@ def browser() -> str:
     """A Chromium without a window."""
     found = find_chromium()
     if found is None:
-        pytest.skip("no Chromium on PATH: `make chromium` installs one")
+        pytest.skip("no Chromium on PATH: `make packages` installs one")
     return found
 
 

@@ -14,7 +14,7 @@ from tests.kits.actions import CALL_S
 from tests.kits.edge import Edge
 from tests.kits.factories import moment
 from tests.kits.mesh import Mesh
-from tools.chromium import find_chromium
+from tools.debian import find_chromium
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 800}

@@ -11,7 +11,7 @@ from tests.kits.edge import Edge
 from tests.kits.mesh import Mesh, prepared_stores
 from tests.kits.operator_edge import OperatorEdge, operator_edge
 from tests.kits.pages import Shop, running_browser
-from tools.chromium import find_chromium
+from tools.debian import find_chromium
 
 __all__ = ["prepared_stores"]
 
@@ -42,9 +42,9 @@ def edge(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """A Chromium; `make chromium` installs one."""
+    """A Chromium; `make packages` installs one."""
     if find_chromium() is None:
-        pytest.skip("no Chromium on PATH: `make chromium` installs one")
+        pytest.skip("no Chromium on PATH: `make packages` installs one")
     async with running_browser() as running:
         yield running
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-_INSTALL = "install Debian's {package}: python -m tools.debian_packages"
+_INSTALL = "install Debian's {package}: python -m tools.debian stores"
 
 
 def pgbouncer_binary() -> Path:
