@@ -58,7 +58,12 @@ def build(images: Images, command: str) -> None:
     env = {**os.environ, "DOCKER_BUILDKIT": "1"}
     dockerfile = REPOSITORY_ROOT / "deploy/docker/Dockerfile"
     run(
-        *(*builder, "-f", dockerfile, "-t", images.product, REPOSITORY_ROOT),
+        *builder,
+        "-f",
+        dockerfile,
+        "-t",
+        images.product,
+        REPOSITORY_ROOT,
         timeout_s=BUILD_TIMEOUT_S,
         env=env,
     )

@@ -148,14 +148,14 @@ def test_each_route_that_sheds_is_tied_to_what_the_agent_says() -> None:
 
 def test_files_are_listed_without_hidden_ones_and_within_bounds(tmp_path: Path) -> None:
     """A folder that is not there serves nothing; a huge file is refused by name."""
-    assert list_files(str(tmp_path / "nowhere")) == ()
+    assert list_files(str(tmp_path / "nowhere"), profile="production") == ()
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "config").write_text("secret")
     (tmp_path / "index.html").write_text("hello")
-    assert [file.path for file in list_files(str(tmp_path))] == ["index.html"]
+    assert [file.path for file in list_files(str(tmp_path), profile="production")] == ["index.html"]
     (tmp_path / "film.mp4").write_bytes(b"\0" * (1024 * 1024 + 1))
     with pytest.raises(ValueError, match=r"film\.mp4"):
-        list_files(str(tmp_path))
+        list_files(str(tmp_path), profile="production")
 
 
 @pytest.mark.parametrize(
