@@ -105,7 +105,11 @@ class Shop:
     async def close(self) -> None:
         """Close all devices."""
         while self._contexts:
-            await self._contexts.pop().close()
+            context = self._contexts.pop()
+            for page in context.pages:
+                # Of calls that a test holds back nobody waits for the end.
+                await page.unroute_all(behavior="ignoreErrors")
+            await context.close()
 
     def _note_request(self, request: Request) -> None:
         if not request.url.startswith(self.origin):

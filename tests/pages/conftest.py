@@ -19,6 +19,9 @@ SETTINGS = {
     # Who has no account of some age is a risk, for sales that ask about it.
     "SECKILL_GATEWAY_RISK_ACCOUNT_CLAIM": "opened",
     "SECKILL_GATEWAY_CHALLENGE_MAX_NUMBER": "20000",
+    # A buyer has three purchase tokens at once, and another one every three seconds.
+    "SECKILL_GATEWAY_BURST_ISSUE": "3",
+    "SECKILL_GATEWAY_RATE_ISSUE": "0.33",
 }
 # Few calls fill the edge.
 EDGE_SETTINGS = {"SECKILL_EDGE_PURCHASES_MAX": "8"}

@@ -140,6 +140,25 @@ async def test_a_buyer_whom_the_sale_refuses_is_told_once(shop: Shop) -> None:
     assert named(made, ":purchase") == []
 
 
+async def test_a_buyer_who_was_too_fast_is_told_so_and_served(shop: Shop) -> None:
+    """Their bucket is empty; the press is sent again once there is something in it."""
+    sku, user = await open_sale(shop.mesh, sale_terms()), new_id("buyer")
+    page = await shop.visit(user, sale_path(sku))
+    await expect(page.locator("#buy[aria-disabled=false]")).to_be_visible()
+    headers = {"authorization": f"Bearer {shop.mesh.issuer.token(user)}"}
+    path = f"/v1/sales/{sku}:issuePurchaseToken"
+
+    async def refused() -> bool:
+        return (await shop.edge.call("POST", path, {}, headers=headers)).status == 429
+
+    await eventually(refused)
+    await press(page)
+    await expect(page.locator("#result")).to_contain_text("too fast for the shop")
+    await check_accessible(page)
+    await order_no(page)
+    await expect(page.locator("#result")).to_be_hidden()
+
+
 async def test_a_page_waits_while_the_mesh_is_overloaded(shop: Shop) -> None:
     """The edge refuses what is too much; the press is sent again by itself, and bought once."""
     sku, busy = await open_sale(shop.mesh, sale_terms()), await open_sale(shop.mesh, sale_terms())

@@ -11,6 +11,7 @@ import { OrderPanel } from "./order-panel.js";
 import { phaseOf } from "./phase.js";
 import { picture } from "./picture.js";
 import { buy } from "./purchase.js";
+import { showLine, showResult } from "./result.js";
 import { ReturnWatch } from "./returns.js";
 import { PurchaseTokens } from "./tokens.js";
 
@@ -59,9 +60,8 @@ const tokens =
   who &&
   new PurchaseTokens(sku, who.token, (now) => {
     solving = now;
-    if (inLine) drawLine();
-    else if (now) drawResult("", t("line.challenge.title"), t("line.challenge"));
-    else drawResult("", "", "");
+    if (inLine || now) showLine({ solving, trouble });
+    else showResult("", "", "");
   });
 
 // --- The sale
@@ -148,7 +148,7 @@ function render() {
     phase = now;
     find("main").dataset.phase = phase;
     if (before && phase === "open" && !inLine && !holding) {
-      drawResult("", "", "");
+      showResult("", "", "");
       say(t("sale.started"));
     }
     // Not the whole crowd at once, at the moment of the start.
@@ -187,7 +187,7 @@ function drawButton() {
 async function run(attempt) {
   if (inLine || !who || !tokens) return;
   inLine = true;
-  drawLine();
+  showLine({ solving, trouble });
   render();
   try {
     const answer = await buy({
@@ -197,7 +197,7 @@ async function run(attempt) {
       identity: who.token,
       onTrouble: (now) => {
         trouble = now;
-        drawLine();
+        showLine({ solving, trouble });
       },
     });
     keep(who.userId, sku, { ...attempt, ...answer });
@@ -205,14 +205,14 @@ async function run(attempt) {
     if (FINAL.includes(answer.outcome)) {
       showOrder(answer);
     } else {
-      drawResult("warn", t(`result.${answer.outcome}`), t(`outcome.${answer.outcome}`));
+      showResult("warn", t(`result.${answer.outcome}`), t(`outcome.${answer.outcome}`));
       if (answer.outcome === "SOLD_OUT") sale.soldOut = true;
     }
   } catch (failed) {
     if (!(failed instanceof CallFailed)) throw failed;
     inLine = false;
     if (!UNCERTAIN.has(failed.reason)) keep(who.userId, sku, { ...attempt, outcome: failed.reason });
-    drawResult("warn", t("result.failed"), explain(failed));
+    showResult("warn", t("result.failed"), explain(failed));
     if (failed.reason.startsWith("IDENTITY_") && address) {
       find("result").append(el("a", { class: "button", href: address }, t("signIn")));
     }
@@ -222,46 +222,12 @@ async function run(attempt) {
   poll();
 }
 
-function drawLine() {
-  if (solving) {
-    drawResult("", t("line.challenge.title"), t("line.challenge"));
-  } else if (trouble) {
-    drawResult("", t("line.title"), t(lineKey(trouble.failed), { wait: wait(trouble.againMs) }));
-  } else {
-    drawResult("", t("line.title"), t("line.waiting"));
-  }
-}
-
-/** @param {CallFailed} failed */
-function lineKey(failed) {
-  if (failed.status === 0) return "line.offline";
-  return failed.reason === "RATE_LIMITED" ? "line.tooFast" : "line.busy";
-}
-
-/**
- * @param {string} kind
- * @param {string} title
- * @param {string} text
- */
-function drawResult(kind, title, text) {
-  const result = find("result");
-  const shown = `${kind}|${title}|${text}`;
-  if (result.dataset.shown === shown) return;
-  result.dataset.shown = shown;
-  result.className = `notice ${kind}`;
-  result.replaceChildren(el("h2", {}, title), el("p", {}, text));
-  show(result, Boolean(title));
-  // Also where the sale itself could not be read yet.
-  if (title) show(find("offer"), true);
-  if (title) say(`${title}. ${text}`);
-}
-
 /** @param {{outcome: string, orderNo: string}} answer */
 function showOrder({ outcome, orderNo }) {
   if (!who || panel?.orderNo === orderNo) return;
   holding = true;
-  if (outcome === "ALREADY_PURCHASED") drawResult("", t("result.ALREADY_PURCHASED"), t("outcome.ALREADY_PURCHASED"));
-  else drawResult("", "", "");
+  if (outcome === "ALREADY_PURCHASED") showResult("", t("result.ALREADY_PURCHASED"), t("outcome.ALREADY_PURCHASED"));
+  else showResult("", "", "");
   panel = new OrderPanel(find("order"), {
     orderNo,
     identity: who.token,
