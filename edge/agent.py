@@ -12,7 +12,7 @@ from edge.metrics import EDGE_HALTED, EDGE_REFUSED_SALES_COUNT, EDGE_ROUTES_WRIT
 from edge.refusals import HolderPatterns, RefusalPlan, plan_refusals
 from edge.render import write_routes
 from edge.settings import EdgeSettings
-from edge.web import WebFile, list_files
+from edge.web import WebFile, list_files, of_the_public
 from seckill.runtime.clock import Clock
 from seckill.runtime.sale_view import SaleView, apply_changes
 from seckill.v1 import inventory_pb2
@@ -125,9 +125,10 @@ class Agent:
         if now_s >= self._list_files_next_s:
             self._list_files_next_s = now_s + FILES_S
             try:
-                self._files = list_files(
+                files = list_files(
                     self._settings.edge_web_directory, profile=self._settings.profile
                 )
+                self._files = of_the_public(files)
             except (OSError, ValueError) as error:
                 log.warning("static files not read", why=str(error))
         return self._files

@@ -17,7 +17,7 @@ from edge.refusals import RefusalPlan, route_configuration
 from edge.settings import EdgeSettings
 from edge.tls import secrets
 from edge.typed import Json
-from edge.web import list_files
+from edge.web import list_files, of_the_public
 from seckill.runtime.settings import load
 
 CONFIGURATION_FILE = "envoy.json"
@@ -58,7 +58,7 @@ def render(settings: EdgeSettings) -> Path:
     folder = settings.edge_directory
     routes_path(settings).parent.mkdir(parents=True, exist_ok=True)
     files = list_files(settings.edge_web_directory, profile=settings.profile)
-    write_routes(settings, RefusalPlan(files=files), NO_LEASE)
+    write_routes(settings, RefusalPlan(files=of_the_public(files)), NO_LEASE)
     if settings.edge_operator_listen:
         write_listeners(settings, ())
     for name, content in secrets(settings).items():

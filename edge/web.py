@@ -17,6 +17,8 @@ FILE_BYTES_MAX = 1024 * 1024
 INDEX = "index.html"
 # Folder of what only the development profile serves: a sign-in without a password, and its keys.
 DEVELOPMENT = "dev"
+# Folder of the operators' console, which their own listener serves.
+CONSOLE = "console/"
 # "sale.0f3c….js": a name that holds the start of its content's SHA-256 names that content for good.
 HASH_CHARACTERS = 16
 HASHED = re.compile(rf"\.([0-9a-f]{{{HASH_CHARACTERS}}})\.[a-z0-9]+$")
@@ -83,6 +85,11 @@ def list_files(folder: str, *, profile: str) -> tuple[WebFile, ...]:
     if len(files) > FILES_MAX:
         raise ValueError(f"{folder} has more than {FILES_MAX} files")
     return tuple(files)
+
+
+def of_the_public(files: tuple[WebFile, ...]) -> tuple[WebFile, ...]:
+    """Return what the public gets of these files: not the operators' console."""
+    return tuple(file for file in files if not file.path.startswith(CONSOLE))
 
 
 def file_routes(folder: str, files: tuple[WebFile, ...], *, policy: str = POLICY) -> list[Json]:

@@ -4,12 +4,12 @@ import json
 
 from edge.settings import EdgeSettings
 from edge.typed import Json, overwritten
-from edge.web import DEVELOPMENT, POLICY, WebFile
+from edge.web import CONSOLE, DEVELOPMENT, POLICY, WebFile
 
 PATH = "/config.json"
 KEYS = f"{DEVELOPMENT}/keys.json"
 # What of the pages is the console; the storefront is for the public port.
-SERVED = ("console/", "assets/", KEYS)
+SERVED = (CONSOLE, "assets/", KEYS)
 
 
 def served(files: tuple[WebFile, ...]) -> tuple[WebFile, ...]:

@@ -16,7 +16,7 @@ from edge.operators.methods import Method, contracts, methods, service_names
 from edge.routes import RETRY, refuse
 from edge.settings import EdgeSettings
 from edge.typed import Json, address_of, extension, seconds, switched_off
-from edge.web import FILE_BYTES_MAX, WebFile, file_routes
+from edge.web import CONSOLE, FILE_BYTES_MAX, WebFile, file_routes
 from seckill.errors import (
     DependencyUnavailable,
     IdentityInvalid,
@@ -30,7 +30,6 @@ from seckill.runtime.roles import OPERATOR_ROLE
 from seckill.validation import USER_ID_MAX
 
 NAME = "operators"
-CONSOLE = "/console/"
 RBAC = "envoy.filters.http.rbac"
 METRICS_TIMEOUT_S = 5.0
 UNAUTHENTICATED_HTTP = 401
@@ -180,7 +179,7 @@ def _routes(settings: EdgeSettings, files: tuple[WebFile, ...]) -> list[Json]:
 def _to_console() -> Json:
     return {
         "match": {"path": "/"},
-        "redirect": {"path_redirect": CONSOLE, "response_code": "FOUND"},
+        "redirect": {"path_redirect": f"/{CONSOLE}", "response_code": "FOUND"},
     }
 
 

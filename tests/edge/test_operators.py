@@ -141,7 +141,8 @@ async def test_only_json_is_taken(edge: OperatorEdge) -> None:
 
 
 async def test_the_public_port_has_none_of_it(edge: OperatorEdge, mesh: Mesh) -> None:
-    """An operator's token opens nothing there."""
+    """An operator's token opens nothing there, and the console is not there either."""
+    assert (await edge.edge.call("GET", "/console/")).status == 404
     headers = {
         "authorization": f"Bearer {token_of(mesh.issuer)}",
         "content-type": "application/json",
