@@ -85,7 +85,7 @@ async function run(page, answer, sku, requests) {
   const stopping = new AbortController();
   page.signal.addEventListener("abort", () => stopping.abort());
   const meter = /** @type {HTMLProgressElement} */ (el("progress", { max: requests, value: 0, "aria-label": t("rehearsal.progress") }));
-  const now = el("div");
+  const now = el("div", { class: "stack" });
   const listed = el("div", { "aria-live": "polite" });
   const stop = button(t("rehearsal.stop"), () => stopping.abort());
   fill(answer, meter, now, stop, listed);
