@@ -1,9 +1,9 @@
 """Reads what services export for Prometheus, as far as one sale is concerned."""
 
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample as Series
@@ -59,7 +59,7 @@ def read(addresses: Iterable[str]) -> Exported:
     for address in addresses:
         try:
             series += _read(url_of(address))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             silent.append(f"{address}: {error}")
     return summarize(series, silent=silent)
 

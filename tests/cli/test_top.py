@@ -63,8 +63,9 @@ def test_replicas_are_added_up_where_each_has_its_share() -> None:
 
 def test_a_service_that_does_not_answer_is_named() -> None:
     """What others export is shown all the same."""
-    found = read(["127.0.0.1:1", "ftp://no"])
-    assert [silent.partition(": ")[0] for silent in found.silent] == ["127.0.0.1:1", "ftp://no"]
+    addresses = ["127.0.0.1:1", "ftp://no", "a\nb"]
+    found = read(addresses)
+    assert [silent.partition(": ")[0] for silent in found.silent] == addresses
 
 
 @pytest.mark.parametrize(
