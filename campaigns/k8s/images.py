@@ -57,16 +57,8 @@ def build(images: Images, command: str) -> None:
     builder = shlex.split(command)
     env = {**os.environ, "DOCKER_BUILDKIT": "1"}
     dockerfile = REPOSITORY_ROOT / "deploy/docker/Dockerfile"
-    run(
-        *builder,
-        "-f",
-        dockerfile,
-        "-t",
-        images.product,
-        REPOSITORY_ROOT,
-        timeout_s=BUILD_TIMEOUT_S,
-        env=env,
-    )
+    product = ("-f", dockerfile, "-t", images.product, REPOSITORY_ROOT)
+    run(*builder, *product, timeout_s=BUILD_TIMEOUT_S, env=env)
     with tempfile.TemporaryDirectory(prefix="seckill-stand-ins-") as folder:
         context = Path(folder)
         _fill(context)

@@ -112,7 +112,8 @@ component (any value of the chart, e.g. "migration") and field; gives YAML, or n
 {{- end }}
 
 {{/* How many pods a component has. With an autoscaler, or with `replicaCount: null`, another one says
-that: what is live stays, since leaving the field out would set it to 1. */}}
+that. Once it has, the field is its own and left out. Until then what is live stays, since the field
+would become 1 if Helm, its only owner, left it out. */}}
 {{- define "seckill.replicas" -}}
 {{- $values := get .root.Values .component -}}
 {{- if and (not $values.autoscaling.enabled) (not (kindIs "invalid" $values.replicaCount)) -}}
@@ -120,7 +121,11 @@ replicas: {{ int $values.replicaCount }}
 {{- else -}}
 {{- $name := printf "%s-%s" (include "seckill.fullname" .root) .component -}}
 {{- with lookup "apps/v1" "Deployment" (include "seckill.namespace" .root) $name -}}
+{{- $scaled := false -}}
+{{- range .metadata.managedFields }}{{ if eq (toString .subresource) "scale" }}{{ $scaled = true }}{{ end }}{{ end -}}
+{{- if not $scaled -}}
 replicas: {{ int .spec.replicas }}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
