@@ -170,6 +170,7 @@ async def test_a_rehearsal_sells_exactly_what_there_is(console: Console) -> None
     await check_accessible(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", LOOKS)
 async def test_each_view_is_accessible(console: Console, look: str) -> None:
     """On a desk and on a phone, light and dark, in both languages."""
