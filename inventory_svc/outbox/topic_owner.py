@@ -34,6 +34,8 @@ class TopicOwner:
         """
         with redis_faults():
             mesh_id: Any = await self._redis.get(mesh_key())
-        problems = await self._claims.foreign(mesh_id.decode()) if mesh_id else ()
-        self._ours = not problems
-        return problems
+        own = mesh_id.decode() if mesh_id else ""
+        found = await self._claims.foreign(own) if own else ()
+        self._ours = not found
+        # Either may be the wrong one: the fence says so of Redis.
+        return [f"this redis has the mesh {own}, but {problem}" for problem in found]

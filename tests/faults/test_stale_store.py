@@ -196,7 +196,9 @@ async def test_the_redis_of_another_mesh_is_left_alone(
         await client.set(mesh_key(), "other")
         await cluster.start("order")
         await cluster.launch("inventory", inventory_store_lease_s=LEASE_S)
-        assert "another mesh (other)" in await cluster.logged("inventory", "another mesh")
+        assert "another mesh (other)" in await cluster.logged(
+            "inventory", "belongs to another mesh (other)"
+        )
         await until_health(cluster.address("inventory"), NOT_SERVING)
         assert await client.mget(mesh_key(), generation_key()) == [b"other", None]
         # Left over from a mesh that is gone: an operator says so.
