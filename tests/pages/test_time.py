@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from playwright.async_api import expect
 
 from tests.kits.actions import open_sale
@@ -77,6 +78,7 @@ async def test_a_tab_that_slept_over_the_start_is_awake_at_once(shop: Shop) -> N
     await order_no(page)
 
 
+@pytest.mark.slow
 async def test_a_unit_that_is_not_paid_for_goes_to_somebody_else(shop: Shop) -> None:
     """The buyer sees the time run out, and hears who has the unit now."""
     sku = await open_sale(shop.mesh, sale_terms(units=1, payment_window_s=8.0))

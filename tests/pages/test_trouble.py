@@ -84,7 +84,7 @@ async def silent(_: Route) -> None:
     """Let a watch hang, as a proxy does that holds back what it passes on."""
 
 
-@pytest.mark.parametrize("watch", [lost, silent])
+@pytest.mark.parametrize("watch", [lost, pytest.param(silent, marks=pytest.mark.slow)])
 async def test_an_order_that_cannot_be_watched_is_polled(
     shop: Shop, watch: Callable[[Route], Awaitable[None]]
 ) -> None:
