@@ -13,7 +13,7 @@ KINDS = (
 
 
 def prepare(cluster: Cluster, images: Images) -> None:
-    """Make the namespace, anew, with the stores of a trial and their Secrets."""
+    """Create the namespace again, with the stores of a trial and their Secrets."""
     remove(cluster)
     cluster.kubectl("create", "namespace", cluster.namespace)
     label = "pod-security.kubernetes.io/warn=restricted"

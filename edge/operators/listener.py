@@ -184,7 +184,7 @@ def _to_console() -> Json:
 
 
 def _by_envoy(route: Json) -> Json:
-    """Return a route that Envoy answers, whoever calls."""
+    """Return a route that Envoy answers to every caller."""
     return {**route, **switched_off(*FOR_METHODS)}
 
 

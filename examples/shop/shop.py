@@ -127,7 +127,7 @@ class Shop:
         return web.json_response({"outcome": purchase.outcome.name, "order": purchase.order_no})
 
     async def pay(self, request: web.Request) -> web.Response:
-        """POST /pay: take the money, then state it; whoever pays too late gets it back."""
+        """POST /pay: take the money, then state it; a buyer who pays too late gets it back."""
         order_no = (await request.json())["order"]
         if order_no not in self.orders:
             # Reserved, and not written yet: the webhook comes within a second.
