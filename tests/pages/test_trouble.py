@@ -68,7 +68,8 @@ async def test_a_lost_answer_and_a_reload_find_the_same_order(shop: Shop) -> Non
     over.set()
     number = await order_no(page)
     purchases = named(made, ":purchase")
-    assert len(purchases) >= 3
+    # The press and the page that came back at least; in between it may have asked again by itself.
+    assert len(purchases) >= 2
     assert len(request_ids(purchases)) == 1
     await page.reload()
     assert await order_no(page) == number
