@@ -52,7 +52,7 @@ def page() -> tuple[str, list[str]]:
 
 
 def _declared(package: str) -> Iterator[MetricWrapperBase]:
-    """Yield the metrics that a package's modules have, whoever has imported them before."""
+    """Yield the metrics that a package's modules have, also those that were imported before."""
     for name in _modules(package):
         found = vars(importlib.import_module(name)).values()
         registered = set(_collectors())

@@ -16,7 +16,7 @@ from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.settings import CONFIG, Count, Seconds
 from seckill.runtime.store_tls import TlsFiles, read_bytes, store_context
 
-# What the drivers' own addresses can say of TLS; whoever names files in both places means one.
+# What the drivers' own addresses can say of TLS; files named in both places contradict each other.
 _FILES_IN_REDIS_URL = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES_IN_DSN = ("sslrootcert", "sslcert", "sslkey")
