@@ -4,30 +4,22 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
 
-import grpc
 import pytest
-import redis.asyncio
 
-import inventory_svc.__main__
-import order_svc.__main__
 import rollback_svc.__main__
 from devstack import Stores
-from inventory_svc.settings import InventorySettings
-from order_svc.settings import OrderSettings
 from rollback_svc.clients import InventoryClient, OrderClient
 from rollback_svc.settings import RollbackSettings
 from rollback_svc.sweeper import Sweeper
 from seckill.order_no import make_order_nos
 from seckill.v1 import (
-    inventory_pb2_grpc,
     order_pb2,
-    order_pb2_grpc,
     rollback_pb2,
     rollback_pb2_grpc,
 )
 from tests.kits.factories import PRICE, new_id
+from tests.kits.recovery import open_shop
 from tests.kits.rollback import TIMEOUT_S, Shop, free_address, running
 from tests.kits.stores import Topics
 from tests.kits.waiting import eventually
@@ -82,44 +74,10 @@ async def shop(
     stores: Stores, redis_url: str, database_dsn: str, topics: Topics
 ) -> AsyncIterator[Shop]:
     """Both services, running, on stores of the test's own."""
-    orders_address, inventory_address = free_address(), free_address()
-    common = {
-        "profile": "development",
-        "redis_url": redis_url,
-        "kafka_bootstrap": stores.kafka_bootstrap,
-        "orders_topic": topics.orders,
-        "dead_letter_topic": topics.dead_letters,
-        "drain_timeout_s": 1.0,
-    }
-    orders = OrderSettings.model_validate(
-        common
-        | {
-            "postgres_dsn": database_dsn,
-            "order_listen": orders_address,
-            "order_consumer_group": new_id("group"),
-        }
-    )
-    inventory = InventorySettings.model_validate(
-        common | {"inventory_listen": inventory_address, "order_target": f"dns:///{orders_address}"}
-    )
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(
-            running(order_svc.__main__.serve, orders, address=orders_address)
-        )
-        await stack.enter_async_context(
-            running(inventory_svc.__main__.serve, inventory, address=inventory_address)
-        )
-        client = await stack.enter_async_context(redis.asyncio.Redis.from_url(redis_url))
-        to_orders = await stack.enter_async_context(grpc.aio.insecure_channel(orders_address))
-        to_inventory = await stack.enter_async_context(grpc.aio.insecure_channel(inventory_address))
-        yield Shop(
-            orders_address=orders_address,
-            inventory_address=inventory_address,
-            redis=client,
-            orders=order_pb2_grpc.OrderServiceStub(to_orders),
-            inventory=inventory_pb2_grpc.InventoryServiceStub(to_inventory),
-            channels=stack,
-        )
+    async with open_shop(
+        stores, redis_url=redis_url, database_dsn=database_dsn, topics=topics
+    ) as opened:
+        yield opened
 
 
 async def clear(shop: Shop, numbers: Sequence[str], sweeper: Sweeper) -> bool:
