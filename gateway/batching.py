@@ -18,8 +18,9 @@ from gateway.metrics import (
     GATEWAY_BATCH_WAIT_SECONDS,
     GATEWAY_BATCH_WAITING_COUNT,
 )
+from gateway.traced_batch import TracedBatch
 from seckill.errors import OVERLOADED_WAIT_S, DeadlinePassed, Overloaded, SeckillError
-from seckill.runtime import request_ids
+from seckill.runtime import request_ids, tracing
 from seckill.runtime.faults import fault_of, is_ended
 
 # Share of the newest batch in the time that batches are taken to need.
@@ -67,13 +68,14 @@ class Batcher(Generic[W]):
         Args:
             send: sends a batch with a timeout in seconds and answers each of its calls; a
                 SeckillError that it raises answers all of them.
-            service: whom it asks, for the metrics.
+            service: whom it asks, for metrics and traces.
             batch_max: items in a batch.
             in_flight_max: batches at once.
             waiting_max: items in the queue.
             timeout_s: longest time for a batch.
         """
         self._send = send
+        self._service = service
         self._items = GATEWAY_BATCH_ITEMS.labels(service)
         self._waiting = GATEWAY_BATCH_WAITING_COUNT.labels(service)
         self._shown = 0
@@ -163,16 +165,28 @@ class Batcher(Generic[W]):
             calls = [item.call for item in batch]
             self._sent += len(batch)
             request_ids.bind(id_of_batch(calls))
+            traced = self._traced(calls, begun_s)
             try:
                 await self._send(batch, min(self._timeout_s, left_s))
             except (Exception, asyncio.CancelledError) as error:
                 if is_ended(error):
                     raise
-                _fail_all(batch, fault_of(error, calls=len(calls), ids=ids_of(calls)))
+                fault = fault_of(error, calls=len(calls), ids=ids_of(calls))
+                if traced is not None:
+                    traced.fail(fault)
+                _fail_all(batch, fault)
             finally:
                 self._sent -= len(batch)
+                if traced is not None:
+                    traced.end()
             took_s = time.monotonic() - begun_s
             self._batch_s += BATCH_TIME_SMOOTHING * (took_s - self._batch_s)
+
+    def _traced(self, calls: Sequence[Call], begun_s: float) -> TracedBatch | None:
+        tracer = tracing.tracer
+        if tracer is None:
+            return None
+        return TracedBatch(tracer, calls, service=self._service, begun_s=begun_s)
 
     def _take(self, now_s: float) -> list[W]:
         """The next batch, without those whose callers have left or wait no longer."""

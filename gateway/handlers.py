@@ -15,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 
 from gateway.admission import Admission, Moment
 from gateway.front.call import BatchedMethod, Call
+from gateway.front.call_spans import failing_span
 from gateway.issue.issuer import TokenIssuer
 from gateway.metrics import count_local_refusals
 from gateway.orders import Orders, Poll
@@ -23,7 +24,7 @@ from gateway.rules_feed import RulesFeed
 from gateway.sales import Sales
 from gateway.service_name import SERVICE
 from seckill.errors import InvalidField, KillSwitchOn, SaleNotFound, SeckillError
-from seckill.runtime import request_ids
+from seckill.runtime import request_ids, tracing
 from seckill.runtime.faults import fault_of
 from seckill.runtime.identity import IdentityKeyUnknown
 from seckill.runtime.jwks import KeySet
@@ -241,7 +242,8 @@ class BatchedMethods:
 
 def _fail_unexpectedly(call: Call, error: Exception) -> None:
     """Fail a call with what no code expects, under its own id."""
-    with bound_contextvars(request_id=call.request_id() or request_ids.new()):
+    request_id = call.request_id() or request_ids.new()
+    with bound_contextvars(request_id=request_id), tracing.below(failing_span(call, request_id)):
         call.fail(fault_of(error))
 
 

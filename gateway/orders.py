@@ -11,7 +11,7 @@ from gateway.batching import Batcher, PendingItem
 from gateway.front.call import PEER_METADATA, Call
 from seckill.errors import DependencyUnavailable, OrderNotFound, SeckillError
 from seckill.order_no import made_at_s
-from seckill.runtime import request_ids
+from seckill.runtime import tracing
 from seckill.runtime.server import time_left_s
 from seckill.status import from_rpc_error, reason_of
 from seckill.v1 import gateway_pb2, order_pb2, order_pb2_grpc, payment_pb2, sale_pb2
@@ -177,7 +177,7 @@ class Orders:
         """An order at each change, if it is this buyer's. Raises what order_svc answers."""
         request = order_pb2.WatchOrderRequest(order_no=order_no)
         try:
-            async for response in self._stub.WatchOrder(request, metadata=request_ids.outgoing()):
+            async for response in self._stub.WatchOrder(request, metadata=tracing.outgoing()):
                 if response.order.user_id != user_id:
                     raise self._missing(order_no, now_s=time.time())
                 yield response.order

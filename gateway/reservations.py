@@ -19,6 +19,7 @@ from seckill.errors import (
     OutcomeUnknown,
     SeckillError,
 )
+from seckill.runtime import tracing
 from seckill.runtime.sale_view import SKU_METADATA
 from seckill.status import DETAILS_KEY, from_rpc_error
 from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc
@@ -159,6 +160,8 @@ class Reservations:
         response = await self._ask(request, timeout_s)
         if len(response.results) != len(batch):
             raise OutcomeUnknown("inventory answered for another batch")
+        if tracing.current() is not None:
+            _note_outcomes(batch, response)
         self._answer(sku, batch, response)
 
     async def _ask(
@@ -211,6 +214,18 @@ class Reservations:
         if self._on_reserved is not None:
             for call, order_no in reserved:
                 self._on_reserved(call, order_no)
+
+
+def _note_outcomes(batch: Sequence[Attempt], response: inventory_pb2.BatchReserveResponse) -> None:
+    """Say in the spans of calls what became of their attempts."""
+    live = {} if tracing.tracer is None else tracing.tracer.live
+    for attempt, result in zip(batch, response.results, strict=True):
+        span = live.get(attempt.call)
+        if span is not None:
+            name = inventory_pb2.PurchaseOutcome.Name(result.outcome)
+            span.attributes["seckill.outcome"] = name.removeprefix("PURCHASE_OUTCOME_")
+            if result.order_no:
+                span.attributes["seckill.order_no"] = result.order_no
 
 
 def reserve_fault(error: grpc.aio.AioRpcError) -> SeckillError:

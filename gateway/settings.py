@@ -144,6 +144,10 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings, SharedRed
     # the right. More than there are lets callers choose the address that they are charged as.
     gateway_trusted_hops: Annotated[int, Field(ge=1, le=8)] = 1
 
+    # Calls a second that are traced because their callers say so (traceparent: sampled); of more
+    # SECKILL_TRACES_SHARE decides, as of all others.
+    gateway_traced_callers_per_s_max: Annotated[int, Field(ge=0, le=100_000)] = 10
+
     # How long the sales' flags are used after the stream from inventory broke.
     gateway_sale_cache_ttl_s: Seconds = 5.0
     # Sales read at the same time; as many unknown skus may be waited for, and a quarter of them

@@ -8,8 +8,8 @@ from seckill.runtime import keyspace
 
 # Consumer group of the relay on each outbox stream.
 RELAY_GROUP = "relay"
-# The only field of an outbox entry: a batch of reservations, or one.
-BATCH_FIELD, SINGLE_FIELD = b"b", b"o"
+# What an outbox entry has: a batch of reservations, or one; and of few the trace.
+BATCH_FIELD, SINGLE_FIELD, TRACE_FIELD = b"b", b"o", b"t"
 
 
 def skus_key() -> str:

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from seckill.runtime.telemetry import LATENCY_BUCKETS_S
+from seckill.runtime.telemetry import LATENCY_BUCKETS_S, BatchHistogram
 from seckill.v1 import payment_pb2
 
 ORDER_TRANSITIONS_TOTAL = Counter(
@@ -44,7 +44,7 @@ ORDER_BATCH_MESSAGES = Histogram(
     "Reservation events in one transaction.",
     buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000),
 )
-ORDER_INSERT_SECONDS = Histogram(
+ORDER_INSERT_SECONDS = BatchHistogram(
     "seckill_order_insert_seconds",
     "Time that the database took for a batch.",
     buckets=LATENCY_BUCKETS_S,

@@ -11,7 +11,7 @@ may die anywhere and replicas may overtake each other. Work is proportional to w
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +23,11 @@ from rollback_svc.clients import InventoryClient, OrderClient, SaleRefused
 from rollback_svc.settings import RollbackSettings
 from seckill.errors import SeckillError
 from seckill.order_no import is_order_no, made_at_s
-from seckill.runtime import failpoints
+from seckill.runtime import failpoints, tracing
 from seckill.runtime.clock import Clock
 from seckill.runtime.delay import DelaySet
 from seckill.runtime.retry import until_success
+from seckill.runtime.spans import Value
 from seckill.v1.order_pb2 import CancelExpiredResponse, PendingOrder, UnrestoredOrder
 
 log = structlog.get_logger()
@@ -239,10 +240,22 @@ class Sweeper:
 
         A sale that refuses keeps its orders out; the others go on.
         """
-        by_sku = defaultdict(list)
+        by_sku: dict[str, list[UnrestoredOrder]] = defaultdict(list)
         for order in orders:
             by_sku[order.sku].append(order)
             result.unrestored.add(order.order_no)
+        if not by_sku:
+            return []
+        attributes: dict[str, Value] = {
+            "seckill.sales": len(by_sku),
+            "seckill.orders": sum(map(len, by_sku.values())),
+        }
+        with tracing.work("restore", "internal", attributes, root=True):
+            return await self._restore_sales(by_sku, result)
+
+    async def _restore_sales(
+        self, by_sku: Mapping[str, Sequence[UnrestoredOrder]], result: SweepResult
+    ) -> Sequence[str]:
         restored: list[str] = []
         for sku, group in by_sku.items():
             if sku in result.refused_skus:

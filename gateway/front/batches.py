@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from gateway.front.call import BatchedMethod, Call, id_of_batch, ids_of
+from gateway.front.call import BatchedMethod, Call, id_of_batch, ids_of, span_of
 from seckill.errors import DeadlinePassed
-from seckill.runtime import request_ids
+from seckill.runtime import request_ids, tracing
 from seckill.runtime.faults import fault_of, is_ended
 
 
@@ -37,6 +37,8 @@ class Batches:
 async def _run(method: BatchedMethod, calls: Sequence[Call]) -> None:
     """Run a handler; if it fails as a whole, so do the calls it has not answered."""
     request_ids.bind(id_of_batch(calls))
+    if tracing.tracer is not None:
+        tracing.enter(span_of(calls))
     try:
         await method.handle(calls)
     except (Exception, asyncio.CancelledError) as error:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from seckill.errors import SeckillError
-from seckill.runtime import request_ids
+from seckill.runtime import request_ids, traceparent, tracing
+from seckill.runtime.spans import Span
 
 # Calls of a failed batch that its line in the log names.
 
@@ -55,11 +56,14 @@ class Call(ABC):
     def metadata(self, key: str) -> str | None:
         """The values of a text key (lower case), joined by commas, or None."""
 
+    @property
+    def traceparent(self) -> str | None:
+        """That header field, or None."""
+        return self.metadata(traceparent.HEADER)
+
     def request_id(self) -> str:
         """The id that the caller gave the call; empty for none."""
-        return request_ids.given(
-            self.metadata(request_ids.TRACE_HEADER), self.metadata(request_ids.HEADER)
-        )
+        return request_ids.given(self.traceparent, self.metadata(request_ids.HEADER))
 
     @abstractmethod
     def respond(self, payload: bytes) -> None:
@@ -97,3 +101,11 @@ def id_of_batch(calls: Sequence[Call]) -> str:
 def ids_of(calls: Sequence[Call]) -> list[str]:
     """The ids that callers gave these calls, the first 20 of them, for the log."""
     return [given for call in calls[: request_ids.LOGGED_IDS_MAX] if (given := call.request_id())]
+
+
+def span_of(calls: Sequence[Call]) -> Span | None:
+    """The span of the first of these calls that is traced."""
+    tracer = tracing.tracer
+    if tracer is None or not tracer.live:
+        return None
+    return next((span for call in calls if (span := tracer.live.get(call))), None)

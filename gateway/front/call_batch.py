@@ -9,14 +9,15 @@ class CallBatch:
     """The calls of one method that are handled together: what the metrics are told of them.
 
     Attributes:
+        begun_s: monotonic time at which they got to their handler.
         dirty: some of its calls have ended since the metrics were last written.
     """
 
-    __slots__ = ("_begun_s", "_failed", "_metrics", "_responded", "dirty")
+    __slots__ = ("_failed", "_metrics", "_responded", "begun_s", "dirty")
 
     def __init__(self, metrics: MethodMetrics, begun_s: float) -> None:
         self._metrics = metrics
-        self._begun_s = begun_s
+        self.begun_s = begun_s
         self._responded = 0
         self._failed: dict[grpc.StatusCode, int] = {}
         self.dirty = False
@@ -30,7 +31,7 @@ class CallBatch:
 
     def write(self, now_s: float) -> None:
         """Write the metrics of the calls that have ended."""
-        seconds = now_s - self._begun_s
+        seconds = now_s - self.begun_s
         if self._responded:
             self._metrics.batch_ended(grpc.StatusCode.OK, self._responded, seconds=seconds)
         for code, count in self._failed.items():

@@ -17,6 +17,7 @@ from gateway.front.load import TimedAdmission
 from gateway.front.messages import REQUEST_BYTES_MAX, too_large
 from gateway.front.queue import CallQueue, QueuedCall
 from seckill.errors import SeckillError
+from seckill.runtime import tracing
 from seckill.runtime.server import Health, Register, serving
 from seckill.runtime.settings import ProcessSettings
 
@@ -76,6 +77,9 @@ class GrpcioFront:
             if queue.refuses(index, timeout_s):
                 raise queue.refusal()
             call = _GrpcioCall(index, payload, context)
+            tracer, span = tracing.tracer, tracing.current()
+            if tracer is not None and span is not None:
+                tracer.live[call] = span
             queue.enter(call, timeout_s=timeout_s, now_s=time.monotonic())
             queue.complete(call, len(payload) + 1)
             answered = False
@@ -87,6 +91,8 @@ class GrpcioFront:
                 raise
             finally:
                 queue.leave(call, answered=answered)
+                if tracer is not None:
+                    tracer.live.pop(call, None)
             return answer
 
         return handle
@@ -138,6 +144,7 @@ async def grpcio_front(
             services=services,
             credentials=credentials,
             options=[IDENTITY_ONLY],
+            passed_on=False,
         ) as port:
             yield port
     finally:

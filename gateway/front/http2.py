@@ -17,6 +17,7 @@ import structlog
 
 from gateway.front import statuses
 from gateway.front.call import BatchedMethod
+from gateway.front.call_spans import TracedFrontMetrics
 from gateway.front.connection import CallerConnection
 from gateway.front.engine import RequestReceived, encoded_values
 from gateway.front.first_bytes import FirstBytes
@@ -35,6 +36,7 @@ from gateway.front.stream import HalfOpen, Stream
 from gateway.front.tls import Certificate
 from gateway.metrics import GATEWAY_CONNECTIONS_COUNT
 from seckill.errors import OVERLOADED_WAIT_S
+from seckill.runtime import tracing
 from seckill.runtime.listening import CannotListen
 
 # Connections are looked at this often; their bounds in time are as exact as this.
@@ -75,7 +77,11 @@ class Http2Front:
         self.admission = admission
         self.now_s = clock
         self.jitter = jitter
-        self.metrics = FrontMetrics(methods, clock=clock)
+        self.metrics = (
+            FrontMetrics(methods, clock=clock)
+            if tracing.tracer is None
+            else TracedFrontMetrics(tracing.tracer, methods, clock=clock)
+        )
         self.queue = CallQueue(methods, admission, on_batch=self.metrics.begin_batch, clock=clock)
         # What has not come whole, the oldest first.
         self.half_opened: dict[HalfOpen, None] = {}

@@ -61,6 +61,14 @@ class Http2Call(QueuedCall, Stream):
             value = b",".join(value for given, value in self._headers if given == name)
         return None if value is None else value.decode("latin-1")
 
+    @property
+    def traceparent(self) -> str | None:
+        value = self._named.get(b"traceparent")
+        if value is not None and self._headers:
+            # Of several none counts.
+            return self.metadata("traceparent")
+        return None if value is None else value.decode("latin-1")
+
     def receive(self, data: bytes, *, ends: bool) -> None:
         connection = self._connection
         body = self._body

@@ -51,6 +51,7 @@ async def http2_front(
             settings=settings,
             health_state=health_state,
             services=services,
+            passed_on=False,
         ):
             behind = PassedThrough(
                 path, streams_max=limits.passed_streams_max, bytes_max=limits.passed_bytes_max

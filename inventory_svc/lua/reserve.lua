@@ -8,14 +8,16 @@
 --                               "-" once released; its quantity starts with "0" if the order was
 --                               rejected (grammar: inventory_svc/stock/hold.py)
 -- KEYS[4]  seckill:outbox:{sku}  stream: the outbox; an entry's field b is "epoch reserve_ms call_id",
---                               then a line "order_no quantity request_id user_id" for each reservation
+--                               then a line "order_no quantity request_id user_id" for each reservation;
+--                               its field t, which few have, the traceparent of the call
 -- KEYS[5]  seckill:backlog:{sku}  hash: entries and reservations that were in the outbox when it
 --                               was last counted
 -- KEYS[6]  seckill:past:{sku}  hash: user -> the holds that a later one has replaced, at most 8,
 --                              the latest first, without "-", separated by spaces
 -- ARGV[1]  sku, for the notice
 -- ARGV[2]  reservations in the outbox, before this batch, at which a batch is refused
--- ARGV[3]  id of the call, as log lines have it; '' if it has none
+-- ARGV[3]  id of the call, as log lines have it; '' if it has none; of a call that is traced a space
+--          and its traceparent behind it
 -- ARGV[4...] four for each attempt, at most 1,024 attempts: user_id, request_id, quantity
 --            (units, at least 1), order_no to use if it is reserved (26 characters)
 --
@@ -31,7 +33,8 @@
 -- seckill:notices when the last unit goes.
 
 local sale_key, stock_key, users_key, outbox_key, backlog_key, past_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local sku, backlog_max, call_id = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local sku, backlog_max = ARGV[1], tonumber(ARGV[2])
+local call_id, trace = string.match(ARGV[3], '^(%S*) ?(%S*)$')
 local FIRST, WIDTH = 4, 4
 local DECIDED, NOT_LOADED, BACKLOG_FULL = 0, -1, -2
 local RESERVED, SOLD_OUT, ALREADY_PURCHASED, NOT_STARTED = 1, 2, 3, 4
@@ -179,7 +182,11 @@ for n = 1, #users do
 end
 
 if queued > 0 then
-  call('XADD', outbox_key, '*', 'b', table.concat(lines, '\n'))
+  if trace == '' then
+    call('XADD', outbox_key, '*', 'b', table.concat(lines, '\n'))
+  else
+    call('XADD', outbox_key, '*', 'b', table.concat(lines, '\n'), 't', trace)
+  end
   call('HSET', backlog_key, 'entries', entries + 1, 'reservations', reservations + queued)
   call('HSET', users_key, unpack(writes))
   for n = 1, #past_writes do

@@ -1,6 +1,6 @@
 """Outbox entries: what the scripts wrote, as reservation events for Kafka. Pure.
 
-An entry has one field, of one of two formats:
+An entry has one of two fields:
 
     b = epoch " " reserve_ms " " [call_id] 1*line
     line = "\\n" order_no " " quantity " " request_id " " user_id
@@ -8,7 +8,7 @@ An entry has one field, of one of two formats:
 
 reserve.lua and repair.lua write the first, one entry for a batch; version 0.2 wrote the second, one
 for each reservation. Both are read. The call id is that of log lines; one that is missing or
-malformed is left out.
+malformed is left out. An entry whose call is traced has the field `t`, too: its traceparent.
 """
 
 import re
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from inventory_svc.keys import sku_of
 from seckill.order_no import is_order_no
 from seckill.runtime import request_ids
+from seckill.runtime.traceparent import TraceContext
 from seckill.v1 import events_pb2
 
 # Batches of all sales that are in flight at the same time.
@@ -42,6 +43,8 @@ class Entry(NamedTuple):
     batch: bool = True
     # Another process has deleted it; it is only still listed as pending.
     deleted: bool = False
+    # Where its call is in a trace; None if it is not traced.
+    trace: TraceContext | None = None
 
     @property
     def sku(self) -> str:
@@ -71,11 +74,8 @@ class Record(NamedTuple):
     key: bytes
     value: bytes
     timestamp_ms: int
-
-    @property
-    def headers(self) -> list[tuple[str, bytes]]:
-        """None: the event says all."""
-        return _NO_HEADERS
+    # The trace, of few; the event says all else.
+    headers: list[tuple[str, bytes]] = _NO_HEADERS
 
 
 class Unsendable(NamedTuple):

@@ -10,6 +10,7 @@ import structlog
 from inventory_svc import metrics
 from inventory_svc.outbox.dead_letter import dead_letter_of
 from inventory_svc.outbox.entry import Entry, Record, Unsendable, decode, refused
+from inventory_svc.outbox.produce_spans import spans_of
 from inventory_svc.outbox.streams import OutboxStreams
 from inventory_svc.outbox.topic_owner import TopicOwner
 from inventory_svc.outbox.unreadable import UnreadableEntries
@@ -116,7 +117,12 @@ class EntrySender:
             unsendable += damaged
         if gone:
             await self._streams.remove(gone)
+        spans = spans_of(entries, self._settings.orders_topic)
+        if spans is not None:
+            records = spans.begin(records)
         delivery = await self._send(records, unsendable)
+        if spans is not None:
+            spans.end(delivery)
         if not delivery.too_large:
             _require(delivery)  # without Kafka no dead letter can be written either
         unsendable += [refused(record, TOO_LARGE) for record in delivery.too_large]

@@ -13,6 +13,7 @@ from inventory_svc.keys import (
     BATCH_FIELD,
     RELAY_GROUP,
     SINGLE_FIELD,
+    TRACE_FIELD,
     backlog_key,
     outbox_key,
     replication_marker_key,
@@ -30,7 +31,9 @@ from inventory_svc.stock.scripts import (
     ScriptRunner,
 )
 from seckill.errors import DependencyUnavailable
+from seckill.runtime import traceparent
 from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.traceparent import TraceContext
 
 # Entries asked of each stream at least, however many streams share a pass.
 ENTRIES_MIN = 16
@@ -321,7 +324,12 @@ def _entries(outbox: str, raw_entries: Iterable[Any]) -> list[Entry]:
             payload=fields.get(BATCH_FIELD) or fields.get(SINGLE_FIELD),
             batch=BATCH_FIELD in fields,
             deleted=not fields,
+            trace=_trace(fields[TRACE_FIELD]) if TRACE_FIELD in fields else None,
         )
         for entry_id, fields in raw_entries
         if entry_id is not None
     ]
+
+
+def _trace(value: bytes) -> TraceContext | None:
+    return traceparent.parse(value.decode("latin-1"))

@@ -14,7 +14,9 @@ from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, Respon
 
 from inventory_svc import metrics
 from seckill.errors import DependencyUnavailable, OutcomeUnknown, SeckillError
+from seckill.runtime import tracing
 from seckill.runtime.redis_client import REDIS_ERRORS
+from seckill.runtime.spans import Value
 
 # Redis 6.2 takes a script that starts with "#!" for a syntax error.
 FLAGS_SINCE_VERSION = 7
@@ -128,6 +130,7 @@ class ScriptRunner:
         confirm: Confirmation = AT_ONCE,
         marker: str = "",
         needs_ack: Callable[[list[Any]], bool] = bool,
+        items: int = 0,
     ) -> list[Any]:
         """Run `script`, loading it if the server does not have it.
 
@@ -137,6 +140,7 @@ class ScriptRunner:
                 must still allow it too.
             marker: key to write when replicas are asked, in the slot of `keys`; "" if the script
                 has always written.
+            items: how many things it decides, for its span; 0 if it is not about a number.
 
         Returns:
             The script's reply; strings as bytes.
@@ -147,6 +151,37 @@ class ScriptRunner:
             OutcomeUnknown: the reply was lost, the script may have run; or it has run, and too few
                 replicas have confirmed it, or the guard refuses by now.
         """
+        if tracing.current() is None:
+            return await self._run(script, keys, args, timeout_s, confirm, marker, needs_ack)
+        with tracing.step(f"EVALSHA {script.name}", "client", self._described(script, items)):
+            return await self._run(script, keys, args, timeout_s, confirm, marker, needs_ack)
+
+    def _described(self, script: Script, items: int) -> dict[str, Value]:
+        """Return what a span says of a run, by OpenTelemetry's conventions for Redis."""
+        options = self._pool.connection_kwargs
+        attributes: dict[str, Value] = {
+            "db.system.name": "redis",
+            "db.operation.name": "EVALSHA",
+            "db.stored_procedure.name": script.name,
+            "db.namespace": str(options.get("db") or 0),
+        }
+        if items:
+            attributes["db.operation.batch.size"] = items
+        if "host" in options:
+            attributes["server.address"] = str(options["host"])
+            attributes["server.port"] = int(options.get("port") or 6379)
+        return attributes
+
+    async def _run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        timeout_s: float,
+        confirm: Confirmation,
+        marker: str,
+        needs_ack: Callable[[list[Any]], bool],
+    ) -> list[Any]:
         sent = False
         try:
             async with asyncio.timeout(timeout_s):

@@ -32,7 +32,7 @@ from inventory_svc.stock.scripts import (
 )
 from seckill.errors import Overloaded, SaleNotLoaded
 from seckill.order_no import make_order_nos
-from seckill.runtime import request_ids
+from seckill.runtime import request_ids, tracing
 from seckill.runtime.clock import Clock
 from seckill.v1 import inventory_pb2
 from seckill.v1.inventory_pb2 import ReleaseItem, ReserveItem, ReserveResult
@@ -136,7 +136,7 @@ class Stock:
     ) -> Decisions:
         user_ids = [item.user_id for item in items]
         args: list[Any] = [None] * (3 + 4 * len(user_ids))
-        args[0], args[1], args[2] = sku, self._backlog_max, request_ids.current()
+        args[0], args[1], args[2] = sku, self._backlog_max, _call_named()
         args[3::4] = user_ids
         args[4::4] = [item.request_id for item in items]
         args[5::4] = [item.quantity for item in items]
@@ -158,6 +158,7 @@ class Stock:
                 confirm=self._confirm,
                 marker=replication_marker_key(sku),
                 needs_ack=_grants_units,
+                items=len(items),
             )
         _check_status(reply[0], sku)
         decisions = _decisions(reply[2::2], reply[3::2], remaining_units=reply[1])
@@ -211,6 +212,13 @@ class Stock:
             yield max(0.0, timeout_s - (self._clock.monotonic_s() - started_s))
         finally:
             self._slots.release()
+
+
+def _call_named() -> str:
+    """Return the call's id, and its place if it is traced, as reserve.lua takes them."""
+    span = tracing.current()
+    call_id = request_ids.current()
+    return call_id if span is None else f"{call_id} {span.context.header}"
 
 
 def _check_status(status: int, sku: str) -> None:

@@ -12,6 +12,7 @@ import structlog
 from aiokafka import ConsumerRecord
 
 from order_svc import metrics
+from order_svc.intake import spans
 from order_svc.intake.bisecting import REFUSALS, write_bisecting
 from order_svc.intake.dead_letters import DeadLetter, DeadLetterWriter, Units
 from order_svc.intake.delays import DelayWriter
@@ -102,7 +103,8 @@ class BatchProcessor:
     ) -> tuple[list[WrittenBatch], list[_Rejected]]:
         events = [event for _, event in sources.values()]
         started_s = self._clock.monotonic_s()
-        done = await write_bisecting(self._writer, events, refused_max=self._refused_max)
+        with spans.of_transaction(len(events)):
+            done = await write_bisecting(self._writer, events, refused_max=self._refused_max)
         metrics.ORDER_INSERT_SECONDS.observe(self._clock.monotonic_s() - started_s)
         metrics.ORDER_BATCH_MESSAGES.observe(len(events))
         _count(done.batches)

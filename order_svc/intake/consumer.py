@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from order_svc import metrics
+from order_svc.intake import spans
 from order_svc.intake.batch_processor import BatchProcessor, BatchResult
 from order_svc.intake.lag_age import LagAge
 from order_svc.intake.log_guard import Batches, LogGuard, offsets_after
@@ -112,7 +113,8 @@ class OrderConsumer:
         self._rate_limiter.record(len(records))
         with request_ids.batch():
             try:
-                result = await self._processor.run_once(records)
+                with spans.of_batch(self._settings, records):
+                    result = await self._processor.run_once(records)
             except DependencyUnavailable as error:
                 await self._pause(client, found, error)
                 return BatchResult()

@@ -11,10 +11,11 @@ from order_svc import metrics
 from order_svc.webhooks.deliveries import Deliveries, Delivery
 from order_svc.webhooks.endpoints import Endpoint
 from order_svc.webhooks.message import webhook_of
+from order_svc.webhooks.send_span import traced_send
 from order_svc.webhooks.sender import Answer, WebhookSender
 from order_svc.webhooks.settings import WebhookSettings
 from seckill.errors import DependencyUnavailable
-from seckill.runtime import failpoints, request_ids
+from seckill.runtime import failpoints, request_ids, tracing
 from seckill.runtime.clock import Clock
 from seckill.runtime.retry import until_success
 
@@ -150,7 +151,8 @@ class EndpointDispatcher:
             log.exception("webhook not encoded", delivery=delivery.id)
             return Answer(error=f"cannot be encoded: {type(error).__name__}")
         started_s = self._clock.monotonic_s()
-        answer = await self._sender.send(self._endpoint, webhook)
+        send = self._sender.send(self._endpoint, webhook)
+        answer = await (send if tracing.tracer is None else traced_send(self._endpoint, send))
         metrics.WEBHOOK_SECONDS.labels(self._endpoint.name).observe(
             self._clock.monotonic_s() - started_s
         )

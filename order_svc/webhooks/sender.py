@@ -11,6 +11,7 @@ import aiohttp
 from order_svc.webhooks.endpoints import Endpoint
 from order_svc.webhooks.message import CONTENT_TYPE, Webhook
 from order_svc.webhooks.signature import sign
+from seckill.runtime import traceparent, tracing
 from seckill.runtime.clock import Clock
 
 USER_AGENT = "seckill-order-svc"
@@ -68,6 +69,9 @@ class WebhookSender:
                 body=webhook.body,
             ),
         }
+        span = tracing.current()
+        if span is not None:
+            headers[traceparent.HEADER] = span.context.header
         try:
             async with self._session.post(
                 endpoint.url, data=webhook.body, headers=headers, allow_redirects=False

@@ -1,5 +1,5 @@
 """Channels from one service to another: balanced, kept alive, with a circuit breaker and metrics.
-The id of the call that is handled goes along.
+The id of the call that is handled goes along, and its trace.
 
 gRPC's own health checks are left off: in gRPC 1.85 a connection that ends while its health is first
 asked for ends the whole process (grpc/grpc#37781). A replica that is not ready is not in DNS, and
@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from seckill.runtime import request_ids
+from seckill.runtime import tracing
 from seckill.runtime.breaker import Breaker, is_answer
 from seckill.runtime.telemetry import client_metrics
 
@@ -88,7 +88,7 @@ class _BreakerAndMetrics(grpc.aio.UnaryUnaryClientInterceptor):
         metrics = client_metrics.method(path, streaming=False)
         with metrics.call() as outcome:
             metrics.sent.inc()
-            call = await continuation(_with_request_id(client_call_details), request)
+            call = await continuation(_named(client_call_details), request)
             outcome.code = await call.code()
             answered = outcome.code is grpc.StatusCode.OK
             if answered:
@@ -103,8 +103,9 @@ class _BreakerAndMetrics(grpc.aio.UnaryUnaryClientInterceptor):
             return call
 
 
-def _with_request_id(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
-    named = request_ids.outgoing()
+def _named(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+    """Add what names the call that is handled, and its trace."""
+    named = tracing.outgoing()
     if not named:
         return details
     return grpc.aio.ClientCallDetails(

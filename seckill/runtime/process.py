@@ -21,6 +21,7 @@ from seckill.runtime.listening import CannotListen
 from seckill.runtime.server import Health
 from seckill.runtime.settings import ProcessSettings, load, refuse
 from seckill.runtime.telemetry import configure_logs, metrics_server
+from seckill.runtime.traced import traced
 from seckill.runtime.unknown_variables import unknown_variables
 
 HEALTH_INTERVAL_S = 1.0
@@ -163,6 +164,7 @@ async def _main(
 ) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(metrics_server(metrics_listen))
+        await stack.enter_async_context(traced(settings, service=service))
         process = Process(stack, service=service)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -19,7 +19,8 @@ from structlog.contextvars import (
     unbind_contextvars,
 )
 
-TRACE_HEADER = "traceparent"
+from seckill.runtime import traceparent
+
 HEADER = "x-request-id"
 # Key of ErrorInfo.metadata.
 METADATA_KEY = "request-id"
@@ -28,10 +29,6 @@ _FIELD = "request_id"
 _CALLS_FIELD = "ids"
 LOGGED_IDS_MAX = 20
 
-# Version, trace id, parent id, flags; later versions may append fields. All zeros are no id.
-_TRACE = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
-)
 # Long enough to be no other call's by accident; nothing that could break a line or a header.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 
@@ -43,7 +40,7 @@ def new() -> str:
 
 def given(trace: str | None, request_id: str | None) -> str:
     """Return the id that a caller gave in these two header fields; empty for none."""
-    traced = _TRACE.fullmatch(trace) if trace else None
+    traced = traceparent.PATTERN.fullmatch(trace) if trace else None
     if traced is not None:
         return traced.group(1)
     return request_id if request_id and _REQUEST_ID.fullmatch(request_id) else ""
@@ -54,15 +51,19 @@ def bind(request_id: str) -> None:
     bind_contextvars(**{_FIELD: request_id})
 
 
-def bind_from(metadata: Iterable[tuple[str, Any]]) -> None:
-    """Bind the id of a call with this metadata."""
+def bind_from(metadata: Iterable[tuple[str, Any]], *, passed_on: bool = False) -> None:
+    """Bind the id of a call with this metadata.
+
+    Args:
+        passed_on: the service before has named the call: its `x-request-id` goes before a trace.
+    """
     trace = request_id = None
     for key, value in metadata:
-        if key == TRACE_HEADER:
+        if key == traceparent.HEADER:
             trace = value
         elif key == HEADER:
             request_id = value
-    bind(given(trace, request_id) or new())
+    bind((passed_on and given(None, request_id)) or given(trace, request_id) or new())
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from seckill.runtime import request_ids
 from seckill.runtime.faults import fault_of, is_ended
 from seckill.runtime.listening import CannotListen
 from seckill.runtime.reflection import enable_reflection
+from seckill.runtime.server_spans import TracedCall, open_call
 from seckill.runtime.settings import ProcessSettings
 from seckill.runtime.streams import OpenStreams
 from seckill.runtime.telemetry import CallOutcome, MethodMetrics, server_metrics
@@ -33,6 +34,7 @@ LIVE = "live"
 
 Register = Callable[[grpc.aio.Server], None]
 Decode = Callable[[Any], Any]
+CallMetrics = MethodMetrics | TracedCall
 log = structlog.get_logger()
 
 # (does the request stream?, does the response stream?) → what makes a handler of that shape.
@@ -71,8 +73,10 @@ class FaultsAndMetrics(grpc.aio.ServerInterceptor):
         streams: what the server has open.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, passed_on: bool = True) -> None:
+        """`passed_on`: callers are services of the mesh, which have named their calls."""
         self.streams = OpenStreams()
+        self._passed_on = passed_on
 
     async def intercept_service(
         self,
@@ -83,12 +87,15 @@ class FaultsAndMetrics(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         # This task serves the one call.
-        request_ids.bind_from(handler_call_details.invocation_metadata or ())
-        metrics = server_metrics.method(
-            handler_call_details.method,
+        metadata = handler_call_details.invocation_metadata or ()
+        request_ids.bind_from(metadata, passed_on=self._passed_on)
+        path = handler_call_details.method
+        method = server_metrics.method(
+            path,
             streaming=handler.response_streaming,
             request_streaming=handler.request_streaming,
         )
+        metrics = open_call(path, metadata, method)
         decode = partial(
             _decode_each if handler.request_streaming else _decode,
             handler.request_deserializer,
@@ -110,7 +117,7 @@ class FaultsAndMetrics(grpc.aio.ServerInterceptor):
         )
 
 
-def _decode(deserialize: Decode | None, metrics: MethodMetrics, payload: bytes) -> Any:
+def _decode(deserialize: Decode | None, metrics: CallMetrics, payload: bytes) -> Any:
     """Return the request; raise InvalidField if `payload` is none."""
     metrics.received.inc()
     if deserialize is None:
@@ -124,14 +131,14 @@ def _decode(deserialize: Decode | None, metrics: MethodMetrics, payload: bytes) 
 
 
 async def _decode_each(
-    deserialize: Decode | None, metrics: MethodMetrics, payloads: AsyncIterator[bytes]
+    deserialize: Decode | None, metrics: CallMetrics, payloads: AsyncIterator[bytes]
 ) -> AsyncIterator[Any]:
     async for payload in payloads:
         yield _decode(deserialize, metrics, payload)
 
 
 def _unary(
-    behavior: Callable[..., Awaitable[Any]], decode: Decode, metrics: MethodMetrics
+    behavior: Callable[..., Awaitable[Any]], decode: Decode, metrics: CallMetrics
 ) -> Callable[..., Any]:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with metrics.call() as outcome:
@@ -147,7 +154,7 @@ def _unary(
 
 
 def _streaming(
-    behavior: Callable[..., Any], decode: Decode, metrics: MethodMetrics, streams: OpenStreams
+    behavior: Callable[..., Any], decode: Decode, metrics: CallMetrics, streams: OpenStreams
 ) -> Callable[..., Any]:
     """Wrap a handler that yields its responses, or one that writes them to the context."""
 
@@ -253,6 +260,7 @@ async def serving(
     services: Sequence[str],
     credentials: grpc.ServerCredentials | None = None,
     options: Sequence[tuple[str, int]] = (),
+    passed_on: bool = True,
 ) -> AsyncIterator[int]:
     """Serve gRPC on `listen` until the context ends, then end streams and let calls finish.
 
@@ -264,6 +272,7 @@ async def serving(
         services: full names, for reflection.
         credentials: of TLS; None serves in clear.
         options: of the server, beside those that all services have.
+        passed_on: callers are services of the mesh, which have named their calls.
 
     Yields:
         The port bound.
@@ -271,7 +280,7 @@ async def serving(
     Raises:
         CannotListen: `listen` cannot be bound.
     """
-    interceptor = FaultsAndMetrics()
+    interceptor = FaultsAndMetrics(passed_on=passed_on)
     server = grpc.aio.server(
         interceptors=[interceptor], options=[*_server_options(listen, settings), *options]
     )

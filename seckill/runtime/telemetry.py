@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import grpc
 import structlog
 from prometheus_client import Counter, Histogram, disable_created_metrics, start_http_server
+from prometheus_client.samples import Exemplar
 
 from seckill.runtime.listening import CannotListen
 from seckill.runtime.settings import ProcessSettings
@@ -131,6 +132,14 @@ class BatchHistogram(Histogram):
                 bucket.inc(count)
                 return
 
+    def show_trace(self, amount: float, trace_id: int) -> None:
+        """Name the trace of an observation of `amount` as the exemplar of its bucket."""
+        exemplar = Exemplar({"trace_id": f"{trace_id:032x}"}, amount, time.time())
+        for bound, bucket in zip(self._upper_bounds, self._buckets, strict=True):
+            if amount <= bound:
+                bucket.set_exemplar(exemplar)
+                return
+
 
 class RpcMetrics:
     """Metrics of the calls of one side, named as go-grpc-middleware's Prometheus provider does."""
@@ -219,6 +228,10 @@ class MethodMetrics:
         self.handled(code).inc(count)
         if code is grpc.StatusCode.OK:
             self.sent.inc(count)
+
+    def show_trace(self, begun_s: float, trace_id: int) -> None:
+        """Name the trace of a call that began at monotonic time `begun_s` and ends now."""
+        self.seconds.show_trace(time.monotonic() - begun_s, trace_id)
 
     @contextmanager
     def call(self) -> Iterator["CallOutcome"]:

@@ -1,27 +1,19 @@
 """A real Prometheus scrapes the mesh during a sale: every query of the dashboards has an answer."""
 
 import asyncio
-import json
-import subprocess
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from devstack.mesh import SERVICES
-from devstack.ports import pick_free_port
 from seckill.v1 import order_pb2
 from tests.kits.actions import CALL_S, Gateway, Orders, buy, open_sale, order_when_there
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import Mesh
+from tests.kits.prometheus import Prometheus, scraping
 from tests.kits.waiting import eventually
 from tools.observability import expressions
 from tools.observability.expressions import Expression
-from tools.prometheus import PrometheusMissing, program
 
 pytestmark = pytest.mark.slow
 # What the stores' own exporters tell, which do not run here.
@@ -29,63 +21,11 @@ FOREIGN = ("redis_", "pg_", "kafka_")
 UNITS = 3
 
 
-class Prometheus:
-    """A server that scrapes a mesh twice a second."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        """Return the data of an answer of its API; None while it does not answer."""
-        url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return json.load(answer)["data"]
-        except OSError:
-            return None
-
-    async def values(self, query: str) -> list[float]:
-        """Return the values of a query as it is now."""
-        data = await asyncio.to_thread(self.ask, "query", query=query)
-        return [float(one["value"][1]) for one in data["result"]] if data else []
-
-
 @pytest.fixture
 def prometheus(mesh: Mesh, tmp_path: Path) -> Iterator[Prometheus]:
     """Start one with our alert rules."""
-    try:
-        binary = program("prometheus")
-    except PrometheusMissing as error:
-        pytest.skip(str(error))
-    configuration = {
-        "global": {"scrape_interval": "500ms", "evaluation_interval": "1s"},
-        "rule_files": [str(expressions.ALERTS)],
-        "scrape_configs": [
-            {
-                "job_name": service.name,
-                "static_configs": [{"targets": [f"127.0.0.1:{mesh.ports[service.name].metrics}"]}],
-            }
-            for service in SERVICES
-        ],
-    }
-    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
-    address = f"127.0.0.1:{pick_free_port()}"
-    with (tmp_path / "prometheus.log").open("w") as log:
-        server = subprocess.Popen(
-            [
-                str(binary),
-                f"--config.file={tmp_path / 'prometheus.yaml'}",
-                f"--storage.tsdb.path={tmp_path / 'data'}",
-                f"--web.listen-address={address}",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield Prometheus(address)
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with scraping(mesh, tmp_path) as running:
+        yield running
 
 
 async def test_every_query_has_an_answer_during_a_sale(

@@ -88,6 +88,11 @@ class JsonCall(QueuedCall):
         value = self._exchange.named.get(key.encode())
         return None if value is None else value.decode("latin-1")
 
+    @property
+    def traceparent(self) -> str | None:
+        value = self._exchange.named.get(b"traceparent")
+        return None if value is None else value.decode("latin-1")
+
     def complete(self, body: bytes) -> None:
         self._body = body
         self._door.queue.complete(self, len(body) + 1)
