@@ -1,4 +1,4 @@
-"""The release before the gateway's own front, installed from git: what `peak_vs_base` compares."""
+"""Earlier releases from git, with which this one is compared."""
 
 import subprocess
 import sys
@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[1]
 # The last commit before the work on overload and on the path of a purchase.
 COMMIT = "a9fd9a0c1ef174704c0f9525753b1603c5c01d79"
 FOLDER = ROOT / ".tools" / "bench-base"
+# The last commit before there were traces.
+BEFORE_TRACES = "cd26327bee20a2e0dbf17c1ec58f5b9429f259af"
+BEFORE_TRACES_FOLDER = ROOT / ".tools" / "bench-before-traces"
 # Installing needs the network, and may compile nothing.
 INSTALL_TIMEOUT_S = 900.0
 
@@ -29,7 +32,9 @@ class Release:
 
 
 def base() -> Release:
-    """Return the base release; it is installed the first time.
+    """Return the release before the gateway's own front, which `peak_vs_base` is about.
+
+    It is installed the first time.
 
     Raises:
         InvalidSample: git does not have the commit, or its packages cannot be installed.
@@ -38,16 +43,33 @@ def base() -> Release:
     done = FOLDER / ".installed"
     if done.exists() and done.read_text() == COMMIT:
         return release
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    archive = FOLDER / "base.tar"
-    _run("git", "-C", str(ROOT), "archive", "--output", str(archive), COMMIT)
-    _run("tar", "-xf", str(archive), "-C", str(FOLDER))
-    archive.unlink()
+    _unpack(COMMIT, FOLDER)
     _run(sys.executable, "-m", "venv", "--clear", str(FOLDER / ".venv"))
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
     _run(str(release.python), *pip, "-r", str(FOLDER / "requirements" / "runtime.lock"))
     done.write_text(COMMIT)
     return release
+
+
+def before_traces() -> Release:
+    """Return the release before traces, on the packages of this one: only the code differs.
+
+    Raises:
+        InvalidSample: git does not have the commit.
+    """
+    done = BEFORE_TRACES_FOLDER / ".unpacked"
+    if not done.exists() or done.read_text() != BEFORE_TRACES:
+        _unpack(BEFORE_TRACES, BEFORE_TRACES_FOLDER)
+        done.write_text(BEFORE_TRACES)
+    return Release(BEFORE_TRACES_FOLDER, Path(sys.executable))
+
+
+def _unpack(commit: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / "base.tar"
+    _run("git", "-C", str(ROOT), "archive", "--output", str(archive), commit)
+    _run("tar", "-xf", str(archive), "-C", str(folder))
+    archive.unlink()
 
 
 def _run(*command: str) -> None:

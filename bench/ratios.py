@@ -190,6 +190,22 @@ RATIOS = (
         "batches of one / coalesced",
     ),
     Ratio(
+        "traces_on_cost",
+        1.02,
+        _cpu_us("traces_on"),
+        _cpu_us("traces_off"),
+        "purchase with traces at the default share / without",
+        at_most=True,
+    ),
+    Ratio(
+        "traces_off_cost",
+        1.01,
+        _cpu_us("traces_off"),
+        _cpu_us("traces_before"),
+        "purchase without traces / before there were any",
+        at_most=True,
+    ),
+    Ratio(
         "reserve_vs_redis",
         1.0,
         _rate("reserve"),

@@ -4,7 +4,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.measures import follow, idle, latency, overload, parts, public, purchases, rollback
+from bench.measures import (
+    follow,
+    idle,
+    latency,
+    overload,
+    parts,
+    public,
+    purchases,
+    rollback,
+    traces,
+)
 from bench.measures.offering import name_of
 from bench.ratios import Ratio
 from bench.sample import Sample, median
@@ -41,6 +51,7 @@ STEPS = (
     Step(purchases.sold_out, frozenset({"sold_out", "sold_out_once"})),
     Step(purchases.polling, frozenset({"polling"})),
     Step(purchases.alone, frozenset({"alone"})),
+    Step(traces.traces, frozenset(traces.DATABASES)),
     Step(parts.deciding, frozenset({"reserve", "scripts"})),
     Step(parts.moving, frozenset({"relay", "orders"})),
     Step(parts.producing, frozenset({"producer"})),

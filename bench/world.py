@@ -304,13 +304,18 @@ class World:
         """Wait until every reservation has become an order."""
         self.poll_until(lambda: self.consumed(self.order) >= self._orders_expected)
 
-    @staticmethod
-    def consumed(order: Service) -> int:
+    @classmethod
+    def consumed(cls, order: Service) -> int:
         """Reservations that an order service has dealt with."""
-        with urllib.request.urlopen(order.metrics_url, timeout=10) as answer:  # noqa: S310 - our own
+        return cls.metric(order, CONSUMED)
+
+    @staticmethod
+    def metric(service: Service, series: str) -> int:
+        """The value of a series, by what its line begins with; 0 if there is none."""
+        with urllib.request.urlopen(service.metrics_url, timeout=10) as answer:  # noqa: S310 - our own
             for line in answer.read().decode().splitlines():
-                if line.startswith(CONSUMED):
-                    return int(float(line.removeprefix(CONSUMED)))
+                if line.startswith(series):
+                    return int(float(line.removeprefix(series)))
         return 0
 
     @staticmethod
