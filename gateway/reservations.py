@@ -219,9 +219,10 @@ class Reservations:
 def _note_outcomes(batch: Sequence[Attempt], response: inventory_pb2.BatchReserveResponse) -> None:
     """Say in the spans of calls what became of their attempts."""
     live = {} if tracing.tracer is None else tracing.tracer.live
-    for attempt, result in zip(batch, response.results, strict=True):
+    for index, attempt in enumerate(batch):
         span = live.get(attempt.call)
         if span is not None:
+            result = response.results[index]
             name = inventory_pb2.PurchaseOutcome.Name(result.outcome)
             span.attributes["seckill.outcome"] = name.removeprefix("PURCHASE_OUTCOME_")
             if result.order_no:

@@ -240,7 +240,7 @@ class Sweeper:
 
         A sale that refuses keeps its orders out; the others go on.
         """
-        by_sku: dict[str, list[UnrestoredOrder]] = defaultdict(list)
+        by_sku = defaultdict(list)
         for order in orders:
             by_sku[order.sku].append(order)
             result.unrestored.add(order.order_no)

@@ -29,6 +29,7 @@ from seckill.runtime.store_settings import (
     RedisSettings,
     SharedRedisSettings,
 )
+from seckill.runtime.trace_settings import TraceSettings
 from tools.markdown import table
 
 SERVICES: dict[str, type[BaseSettings]] = {
@@ -40,6 +41,7 @@ SERVICES: dict[str, type[BaseSettings]] = {
 }
 SHARED: dict[str, type[BaseSettings]] = {
     "Every service": ProcessSettings,
+    "Traces": TraceSettings,
     "Orders on their way": ArrivalSettings,
     "Redis": RedisSettings,
     "Redis, in every service": SharedRedisSettings,

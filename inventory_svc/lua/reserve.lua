@@ -182,11 +182,11 @@ for n = 1, #users do
 end
 
 if queued > 0 then
-  if trace == '' then
-    call('XADD', outbox_key, '*', 'b', table.concat(lines, '\n'))
-  else
-    call('XADD', outbox_key, '*', 'b', table.concat(lines, '\n'), 't', trace)
+  local fields = {'b', table.concat(lines, '\n')}
+  if trace ~= '' then
+    fields[3], fields[4] = 't', trace
   end
+  call('XADD', outbox_key, '*', unpack(fields))
   call('HSET', backlog_key, 'entries', entries + 1, 'reservations', reservations + queued)
   call('HSET', users_key, unpack(writes))
   for n = 1, #past_writes do
