@@ -14,6 +14,9 @@ from seckill.runtime import traceparent, tracing
 from seckill.runtime.server_spans import attributes_of
 from seckill.runtime.spans import ERROR_CODES, Span, Tracer
 
+# How the header of a call ends that is not to be traced.
+UNSAMPLED = "00"
+
 
 class TracedFrontMetrics(FrontMetrics):
     """What is told of calls, with the spans of those that are traced: a sample, and all faults."""
@@ -30,8 +33,10 @@ class TracedFrontMetrics(FrontMetrics):
         super().begin_batch(index, calls, now_s)
         tracer = self._tracer
         for call in calls:
-            if call.traceparent is not None:
-                parent = traceparent.parse(call.traceparent)
+            header = call.traceparent
+            # A flood of headers is not even parsed.
+            if header is not None and header[-2:] != UNSAMPLED and tracer.can_follow:
+                parent = traceparent.parse(header)
                 if parent is not None and tracer.follows(parent):
                     self._live[call] = begin_call(tracer, call, request_id="")
         for chosen in tracer.roots(len(calls)):

@@ -86,6 +86,11 @@ class RateBound:
         self._second = -1
         self._count = 0
 
+    @property
+    def spent(self) -> bool:
+        """Whether no further one is within the bound now."""
+        return self._count >= self._max and int(self._clock()) == self._second
+
     def admits(self) -> bool:
         """Count one; whether it is within the bound."""
         second = int(self._clock())
@@ -148,6 +153,11 @@ class Tracer:
             index += 1 + int(gap)
         self._skip = index - count
         return chosen
+
+    @property
+    def can_follow(self) -> bool:
+        """Whether a further call may be traced because its caller says so."""
+        return not self._callers.spent
 
     def follows(self, parent: TraceContext) -> bool:
         """Whether a call is traced because its caller says so; of outsiders so many a second."""

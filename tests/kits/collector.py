@@ -1,5 +1,6 @@
 """A collector of traces: a server of OTLP over HTTP, which keeps what it is sent."""
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,13 +48,14 @@ class Collector:
     """What has been received, and the settings of services that send to it."""
 
     port: int = 0
+    scheme: str = "http"
     spans: list[Seen] = field(default_factory=list)
     changed: Signal = field(default_factory=Signal)
 
     @property
     def endpoint(self) -> str:
         """The value of SECKILL_TRACES_ENDPOINT."""
-        return f"http://{LOOPBACK}:{self.port}"
+        return f"{self.scheme}://{LOOPBACK}:{self.port}"
 
     def settings(self, *, share: float = 1.0, **more: str) -> dict[str, str]:
         """Return the variables of services that send all at once."""
@@ -131,14 +133,16 @@ def _seen(service: str, span: Span) -> Seen:
 
 
 @asynccontextmanager
-async def collecting(port: int = 0) -> AsyncIterator[Collector]:
-    """Receive on a free port, or on this one, in the test's own loop."""
-    collector = Collector()
+async def collecting(
+    port: int = 0, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Collector]:
+    """Receive on a free port, or on this one, in the test's own loop; with `tls` encrypted."""
+    collector = Collector(scheme="http" if tls is None else "https")
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/traces", collector.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, LOOPBACK, port).start()
+    await web.TCPSite(runner, LOOPBACK, port, ssl_context=tls).start()
     collector.port = runner.addresses[0][1]
     try:
         yield collector

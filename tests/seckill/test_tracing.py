@@ -2,10 +2,12 @@
 
 import math
 import random
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
+from devstack.certificates import load_or_create
 from devstack.ports import LOOPBACK
 from seckill.runtime import traceparent, tracing
 from seckill.runtime.spans import SPANS_TOTAL, Tracer
@@ -215,6 +218,30 @@ async def test_spans_are_taken_by_a_collector_as_they_were_made() -> None:
     assert seen.attributes == {"units": 3, "error.type": "UNAVAILABLE"}
     assert seen.error == "UNAVAILABLE"
     assert seen.start_ns <= seen.end_ns
+
+
+async def test_a_collector_with_tls_is_checked_against_its_authority(tmp_path: Path) -> None:
+    """One whose authority is unknown gets nothing; a file that is none is refused by name."""
+    files = load_or_create(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.server, files.server_key)
+    failed = count("failed")
+    async with collecting(tls=tls) as collector:
+        for authority in ("", str(files.authority)):
+            settings = TraceSettings(
+                traces_endpoint=collector.endpoint,
+                traces_tls_ca=authority,
+                traces_interval_s=0.02,
+            )
+            async with traced(settings, service="gateway"):
+                tracer = tracing.tracer
+                assert tracer is not None
+                tracer.end(tracer.begin(f"by {bool(authority)}", "internal", parent=None))
+        await collector.span("by True")
+        assert [span.name for span in collector.spans] == ["by True"]
+    assert count("failed") == failed + 1
+    with pytest.raises(ValueError, match="traces_tls_ca"):
+        TraceSettings(traces_tls_ca=str(files.server_key))
 
 
 def count(result: str) -> float:
