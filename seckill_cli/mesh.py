@@ -1,5 +1,6 @@
 """Which mesh a command speaks to: by option, by variable, or the local stack that runs."""
 
+import ssl
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -53,9 +54,24 @@ class Security:
 
     Attributes:
         credentials: TLS; None is plaintext.
+        ca, cert, key: the files that they are made of; None for the system's authorities, and for
+            no certificate of ours.
     """
 
     credentials: grpc.ChannelCredentials | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the same for HTTP/2 without gRPC; None is plaintext."""
+        if self.credentials is None:
+            return None
+        context = ssl.create_default_context(cafile=self.ca)
+        context.set_alpn_protocols(["h2"])
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
 
     @classmethod
     def of(cls, *, tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> "Security":
@@ -69,7 +85,10 @@ class Security:
                 root_certificates=_read("--ca", ca),
                 private_key=_read("--key", key),
                 certificate_chain=_read("--cert", cert),
-            )
+            ),
+            ca,
+            cert,
+            key,
         )
 
 

@@ -13,7 +13,7 @@ from bench.bots.callers import Caller, Kind
 from bench.bots.pace import Pace
 from bench.bots.solving import PERSON_HASHES_PER_S, Solver, slow_solver
 from bench.bots.visits import AddressedClient, Visit, hammer, visit
-from seckill_cli.demo.link import Link
+from seckill_cli.load.link import Link
 
 CONNECTIONS = 4
 

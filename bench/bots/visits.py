@@ -13,7 +13,7 @@ from seckill.client.flows import TOKEN_EXPIRED, TOKEN_INVALID
 from seckill.client.results import OUTCOME_OF_REASON
 from seckill.client.transport import OnCall, authorization, failure_of, new_request_id
 from seckill.v1 import gateway_pb2, inventory_pb2
-from seckill_cli.demo.link import CrowdClient, Link, LinkError
+from seckill_cli.load.link import CrowdClient, Link, LinkError
 
 FORWARDED_FOR = "x-forwarded-for"
 CHALLENGE_REQUIRED = "CHALLENGE_REQUIRED"

@@ -12,8 +12,8 @@ from seckill.client.aio import Identity
 from seckill.runtime.dev_issuer import TOKEN_TTL_S, DevIssuer
 from seckill.v1 import order_pb2, sale_pb2
 from seckill_cli.demo.buyer import Buyer
-from seckill_cli.demo.link import CrowdClient
 from seckill_cli.demo.scenario import Notes, Scenario, Tally
+from seckill_cli.load.link import CrowdClient
 
 CONNECTIONS = 8
 POLL_S = 0.1

@@ -15,7 +15,7 @@ from bench.bots.pace import Pace
 from bench.bots.solving import slow_solver
 from bench.bots.visits import HAMMER_UNTIL_S, AddressedClient, Visit, hammer, visit
 from seckill.v1 import gate_pb2
-from seckill_cli.demo.link import Link
+from seckill_cli.load.link import Link
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.gateway import GatewayRig, open_rig
 

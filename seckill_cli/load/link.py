@@ -1,14 +1,15 @@
 """A cheap connection to the mesh: the crowd shares its cores, and must not starve it.
 
 Unary gRPC calls over the same HTTP/2 library as the gateway's front: less than half of what
-grpc.aio takes of a core, and no threads. Not for clients: no TLS, no name resolution, no balancing.
+grpc.aio takes of a core, and no threads. Not for clients: no balancing.
 What calls mean, and when they are repeated, is decided by seckill.client all the same.
 """
 
 import asyncio
 import base64
 import math
-from collections.abc import Sequence
+import ssl
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Self, cast
 from urllib.parse import unquote
@@ -196,9 +197,19 @@ class _Connection(asyncio.Protocol):
 class Link:
     """One connection; it is opened by the first call, and again after it was lost."""
 
-    def __init__(self, target: str) -> None:
-        """`target`: host:port."""
+    def __init__(
+        self, target: str, *, security: ssl.SSLContext | None = None, server_name: str = ""
+    ) -> None:
+        """Make a link.
+
+        Args:
+            target: host:port.
+            security: TLS; None is plaintext.
+            server_name: whom the certificate must name; the host unless given.
+        """
         self._target = target
+        self._security = security
+        self._server_name = server_name
         self._connection: _Connection | None = None
         self._opening = asyncio.Lock()
 
@@ -219,6 +230,39 @@ class Link:
         except (OSError, NGH2Error) as error:
             raise LinkError(_NO_STATUS, str(error)) from error
 
+    async def connect(self) -> None:
+        """Open the connection now, unless it is; raises LinkError."""
+        try:
+            self._usable() or await self._open()
+        except (OSError, TimeoutError, NGH2Error) as error:
+            raise LinkError(_NO_STATUS, str(error)) from error
+
+    async def call_together(
+        self,
+        method: str,
+        calls: Iterable[tuple[bytes, Sequence[tuple[str, str]]]],
+        timeout_s: float,
+    ) -> list[bytes | LinkError]:
+        """Make many calls, written at once: (request, metadata) each; return what came of them.
+
+        Raises:
+            LinkError: there is no connection.
+        """
+        await self.connect()
+        connection = await self._open()
+        # Nothing is written before this turn of the loop is over.
+        sent = [
+            self._send(connection, method, request, metadata, timeout_s)
+            for request, metadata in calls
+        ]
+        waiting = [call.answered for call in sent]
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout_s)
+        answers = [_answer_of(call) for call in sent]
+        for call in sent:
+            _leave(connection, call)
+        return answers
+
     def close(self) -> None:
         """Hang up."""
         if self._connection is not None:
@@ -236,7 +280,11 @@ class Link:
                 host, _, port = self._target.rpartition(":")
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     _, connection = await asyncio.get_running_loop().create_connection(
-                        _Connection, host, int(port)
+                        _Connection,
+                        host.strip("[]"),
+                        int(port),
+                        ssl=self._security,
+                        server_hostname=self._server_name or None if self._security else None,
                     )
                 self._connection = connection
             return connection
@@ -252,7 +300,7 @@ class Link:
         stream_id = connection.engine.send_request(
             (
                 (b":method", b"POST"),
-                (b":scheme", b"http"),
+                (b":scheme", b"https" if self._security else b"http"),
                 (b":path", f"/{SERVICE.full_name}/{method}".encode()),
                 (b":authority", self._target.encode()),
                 (b"content-type", b"application/grpc"),
@@ -267,6 +315,13 @@ class Link:
         connection.engine.send_data(stream_id, body, end_stream=True)
         connection.speak()
         return call
+
+
+def _answer_of(call: _Call) -> bytes | LinkError:
+    if not call.answered.done():
+        return LinkError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    error = call.answered.exception()
+    return error if isinstance(error, LinkError) else call.answered.result()
 
 
 def _leave(connection: _Connection, call: _Call) -> None:

@@ -12,7 +12,7 @@ from seckill.client import OutcomeUnknown, TryLater
 from seckill.errors import Overloaded
 from seckill.status import trailing_metadata
 from seckill.v1 import gateway_pb2, gateway_pb2_grpc, inventory_pb2
-from seckill_cli.demo.link import CrowdClient
+from seckill_cli.load.link import CrowdClient
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 

@@ -1,0 +1,1 @@
+"""Cheap calls of a crowd: for the demo, rehearsals and the bench."""
