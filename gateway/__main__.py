@@ -20,6 +20,7 @@ from gateway.issue.issuer import TokenIssuer
 from gateway.load_reports import LoadReports
 from gateway.metrics import watch_load
 from gateway.orders import Orders
+from gateway.preflight import build_preflight
 from gateway.reservations import Reservations
 from gateway.risk.opening import build_assessor
 from gateway.rules_feed import RulesFeed
@@ -32,6 +33,7 @@ from gateway.watches import Watches
 from gateway.wiring import build_admission, open_issuer, open_rules
 from seckill.runtime.channel import open_channel
 from seckill.runtime.jwks import KeySet
+from seckill.runtime.preflight.service import PREFLIGHT_SERVICE, PreflightServicer
 from seckill.runtime.process import Process, run
 from seckill.runtime.purchase_tokens import PurchaseTokens, parse_keys
 from seckill.runtime.roles import OPERATOR_ROLE, RoleGate
@@ -48,7 +50,7 @@ log = structlog.get_logger()
 def open_front(
     settings: GatewaySettings,
     methods: tuple[BatchedMethod, ...],
-    servicers: Iterable[UnbatchedServicer | GatewayAdminServicer],
+    servicers: Iterable[UnbatchedServicer | GatewayAdminServicer | PreflightServicer],
     health: Health,
 ) -> AbstractAsyncContextManager[int]:
     """The front that the settings name; its context is the port."""
@@ -82,7 +84,7 @@ def open_front(
             admission=admission,
             credentials=None if certificate is None else certificate.credentials(),
             health_state=health,
-            services=[SERVICE],
+            services=[SERVICE, PREFLIGHT_SERVICE],
         )
     # Imported here: the other front serves platforms that have no wheel of ngh2.
     from gateway.front.serving import http2_front  # noqa: PLC0415
@@ -97,7 +99,7 @@ def open_front(
         speaks_json=settings.gateway_json == "on",
         certificate=certificate,
         health_state=health,
-        services=[SERVICE],
+        services=[SERVICE, PREFLIGHT_SERVICE],
     )
 
 
@@ -212,21 +214,24 @@ async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
         ),
         sandbox_payments=settings.gateway_sandbox_payments,
     )
+    operators = RoleGate(
+        keys,
+        OPERATOR_ROLE,
+        issuer=settings.gateway_jwt_issuer,
+        audience=settings.gateway_jwt_audience,
+        setting="SECKILL_GATEWAY_JWKS",
+    )
     admin = GatewayAdminServicer(
-        operators=RoleGate(
-            keys,
-            OPERATOR_ROLE,
-            issuer=settings.gateway_jwt_issuer,
-            audience=settings.gateway_jwt_audience,
-            setting="SECKILL_GATEWAY_JWKS",
-        ),
+        operators=operators,
         admission=admission,
         sales=sales,
         rules=rules,
         assessor=assessor,
     )
-    health = Health([SERVICE])
-    port = await process.enter(open_front(settings, batched.methods(), (unbatched, admin), health))
+    preflight = build_preflight(settings, sales=sales, rules=rules, gate=operators)
+    health = Health([SERVICE, PREFLIGHT_SERVICE])
+    servicers = (unbatched, admin, preflight)
+    port = await process.enter(open_front(settings, batched.methods(), servicers, health))
     return Gateway(port, health, sales, rules, admission)
 
 

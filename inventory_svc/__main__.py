@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import grpc
 import redis.asyncio
 import structlog
 
@@ -20,6 +21,7 @@ from inventory_svc.outbox.sender import EntrySender
 from inventory_svc.outbox.streams import OutboxStreams
 from inventory_svc.outbox.topic_owner import TopicOwner
 from inventory_svc.outbox.unreadable import UnreadableEntries
+from inventory_svc.preflight import build_preflight
 from inventory_svc.rpc.service import InventoryService
 from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
@@ -37,12 +39,13 @@ from inventory_svc.stock.stories import BuyerStories
 from seckill.runtime.channel import open_channel
 from seckill.runtime.clock import SystemClock
 from seckill.runtime.kafka_writer import KafkaWriter
+from seckill.runtime.preflight.service import PREFLIGHT_SERVICE
 from seckill.runtime.process import HealthCheck, Process, run
 from seckill.runtime.redis_client import check_writable, open_redis
 from seckill.runtime.server import Health, serving
 from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
 
-SERVICES = ("seckill.v1.InventoryService",)
+SERVICES = ("seckill.v1.InventoryService", PREFLIGHT_SERVICE)
 log = structlog.get_logger()
 
 
@@ -183,6 +186,7 @@ class Inventory:
     watch: SalesWatch
     fence: StoreFence
     topics: TopicOwner
+    kill_switch: KillSwitch
 
 
 def build_inventory(connections: Connections) -> Inventory:
@@ -225,7 +229,7 @@ def build_inventory(connections: Connections) -> Inventory:
         clock=connections.clock,
     )
     fence = build_fence(connections, rebuilder=rebuilder)
-    return Inventory(service, relay, watch, fence, owner)
+    return Inventory(service, relay, watch, fence, owner, kill_switch)
 
 
 async def start_checks(
@@ -254,21 +258,33 @@ async def serve(settings: InventorySettings, process: Process) -> None:
     inventory = build_inventory(connections)
     await process.spawn("relay", inventory.relay.run())
     await process.spawn("watch", inventory.watch.run())
-    checks = await start_checks(connections, process, inventory)
+    checks = {
+        "relay": inventory.relay.check,
+        **await start_checks(connections, process, inventory),
+    }
+    preflight = build_preflight(
+        settings,
+        connections.redis,
+        kill_switch=inventory.kill_switch,
+        readiness_checks=checks,
+    )
     health = Health(SERVICES)
+
+    def register(server: grpc.aio.Server) -> None:
+        inventory_pb2_grpc.add_InventoryServiceServicer_to_server(inventory.service, server)
+        preflight.register(server)
+
     port = await process.enter(
         serving(
             settings.inventory_listen,
-            lambda server: inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
-                inventory.service, server
-            ),
+            register,
             settings=settings,
             health_state=health,
             services=SERVICES,
         )
     )
     log.info("serving", port=port)
-    await process.until_stopped(health, {"relay": inventory.relay.check, **checks})
+    await process.until_stopped(health, checks)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The order service's process: `python -m order_svc`."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -29,6 +30,7 @@ from order_svc.orders.projection import OrderProjection
 from order_svc.orders.reader import OrderReader
 from order_svc.orders.repository import OrderRepository
 from order_svc.payments.repository import PaymentRepository
+from order_svc.preflight import build_preflight
 from order_svc.rpc.admin import ADMIN_SERVICE, OrderAdminService
 from order_svc.rpc.audit import AuditHandlers
 from order_svc.rpc.buyer_history import BUYER_HISTORY_SERVICE, BuyerHistoryService
@@ -50,6 +52,7 @@ from order_svc.sales.gauges import SaleGauges
 from order_svc.sales.generation import StoreGeneration
 from order_svc.sales.recovery import SaleRecovery
 from order_svc.sales.repository import SaleRepository
+from order_svc.sales.shadow import ShadowSales
 from order_svc.settings import OrderSettings
 from order_svc.stories.repository import StoryRepository
 from order_svc.webhooks.deliveries import Deliveries
@@ -61,7 +64,8 @@ from seckill.runtime.clock import Clock, SystemClock
 from seckill.runtime.delay import DelaySet
 from seckill.runtime.jwks import KeySet
 from seckill.runtime.kafka_writer import open_writer
-from seckill.runtime.process import Process, run
+from seckill.runtime.preflight.service import PREFLIGHT_SERVICE
+from seckill.runtime.process import HealthCheck, Process, run
 from seckill.runtime.redis_client import check_writable, open_redis
 from seckill.runtime.roles import OPERATOR_ROLE, SERVICE_ROLE, RoleGate
 from seckill.runtime.safety import ConfigurationCheck
@@ -175,11 +179,20 @@ def build_service(
     payments: PaymentHandlers,
     changes: SaleChangeHandlers,
     shop: Gate,
+    operators: Gate,
 ) -> OrderService:
     """Return what buyers, the shop and the other services call."""
     orders = OrderRepository(stores.database)
     return OrderService(
-        sales=SaleHandlers(SaleRepository(stores.database)),
+        sales=SaleHandlers(
+            SaleRepository(stores.database),
+            ShadowSales(
+                stores.database,
+                delays=DelaySet(stores.redis),
+                projection=OrderProjection(stores.redis, settings),
+            ),
+            operators=operators,
+        ),
         orders=OrderHandlers(settings=settings, orders=orders, reader=reader, clock=stores.clock),
         shop=shop,
         payments=payments,
@@ -307,6 +320,28 @@ async def open_gates(settings: OrderSettings, process: Process) -> Gates:
     return Gates(operators, shop=gate(SERVICE_ROLE, OPERATOR_ROLE), sales=operators)
 
 
+async def start_checks(
+    settings: OrderSettings, process: Process, stores: Stores, topics: TopicOwner
+) -> Mapping[str, HealthCheck]:
+    """Start to look at the stores' configuration; returns the checks that readiness needs."""
+    durability = ConfigurationCheck(
+        "postgres",
+        lambda: unsafe_settings(stores.database),
+        interval_s=settings.order_configuration_interval_s,
+    )
+    await process.spawn("durability", durability.run())
+    ownership = ConfigurationCheck(
+        "kafka_topics", topics.claim, interval_s=settings.order_configuration_interval_s
+    )
+    await process.spawn("topic claims", ownership.run())
+    return {
+        "postgres": stores.database.check_writable,
+        "redis": partial(check_writable, stores.redis),
+        "durability": durability.check,
+        "kafka_topics": ownership.check,
+    }
+
+
 async def serve(settings: OrderSettings, process: Process) -> None:
     """Open everything, consume and serve until stopped."""
     stores = await open_stores(settings, process)
@@ -320,7 +355,13 @@ async def serve(settings: OrderSettings, process: Process) -> None:
     payments = build_payments(settings, stores, reader)
     changes = SaleChangeHandlers(SaleChanges(stores.database), operators=gates.sales)
     service = build_service(
-        settings, stores, reader=reader, payments=payments, changes=changes, shop=gates.shop
+        settings,
+        stores,
+        reader=reader,
+        payments=payments,
+        changes=changes,
+        shop=gates.shop,
+        operators=gates.sales,
     )
     admin = await build_admin_service(
         settings, process, stores, payments=payments, changes=changes, operators=gates.operators
@@ -328,6 +369,10 @@ async def serve(settings: OrderSettings, process: Process) -> None:
     rules = await open_gate_rules(settings, process, stores, gates.operators)
     histories = await open_histories(settings, process, stores)
     review = build_review(settings, stores, reader=reader, operators=gates.operators)
+    checks = await start_checks(settings, process, stores, topics)
+    preflight = build_preflight(
+        settings, stores.database, operators=gates.operators, readiness_checks=checks
+    )
 
     def register(server: grpc.aio.Server) -> None:
         order_pb2_grpc.add_OrderServiceServicer_to_server(service, server)
@@ -336,8 +381,12 @@ async def serve(settings: OrderSettings, process: Process) -> None:
 
         hoarding_pb2_grpc.add_BuyerHistoryServiceServicer_to_server(histories, server)
         hoarding_pb2_grpc.add_SaleReviewServiceServicer_to_server(review, server)
+        preflight.register(server)
 
-    services = [SERVICE, ADMIN_SERVICE, GATE_SERVICE, BUYER_HISTORY_SERVICE, REVIEW_SERVICE]
+    services = [
+        *(SERVICE, ADMIN_SERVICE, GATE_SERVICE, BUYER_HISTORY_SERVICE, REVIEW_SERVICE),
+        PREFLIGHT_SERVICE,
+    ]
     health = Health(services)
     port = await process.enter(
         serving(
@@ -349,25 +398,7 @@ async def serve(settings: OrderSettings, process: Process) -> None:
         )
     )
     log.info("serving", port=port)
-    durability = ConfigurationCheck(
-        "postgres",
-        lambda: unsafe_settings(stores.database),
-        interval_s=settings.order_configuration_interval_s,
-    )
-    await process.spawn("durability", durability.run())
-    ownership = ConfigurationCheck(
-        "kafka_topics", topics.claim, interval_s=settings.order_configuration_interval_s
-    )
-    await process.spawn("topic claims", ownership.run())
-    await process.until_stopped(
-        health,
-        {
-            "postgres": stores.database.check_writable,
-            "redis": partial(check_writable, stores.redis),
-            "durability": durability.check,
-            "kafka_topics": ownership.check,
-        },
-    )
+    await process.until_stopped(health, checks)
 
 
 if __name__ == "__main__":

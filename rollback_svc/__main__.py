@@ -3,9 +3,11 @@
 import random
 from functools import partial
 
+import grpc
 import structlog
 
 from rollback_svc.clients import InventoryClient, OrderClient
+from rollback_svc.preflight import build_preflight
 from rollback_svc.reconcile_source import ReconcileSource
 from rollback_svc.reconciler import Reconciler
 from rollback_svc.service import RollbackService
@@ -14,6 +16,7 @@ from rollback_svc.sweeper import Sweeper
 from seckill.runtime.channel import open_channel
 from seckill.runtime.clock import SystemClock
 from seckill.runtime.delay import DelaySet
+from seckill.runtime.preflight.service import PREFLIGHT_SERVICE
 from seckill.runtime.process import Process, run
 from seckill.runtime.redis_client import check_writable, open_redis
 from seckill.runtime.server import Health, serving
@@ -66,21 +69,36 @@ async def serve(settings: RollbackSettings, process: Process) -> None:
         clock=SystemClock(),
         settings=settings,
     )
-    health = Health([SERVICE])
+    checks = {"redis": partial(check_writable, redis)}
+    preflight = build_preflight(
+        settings,
+        redis,
+        sweeper=sweeper,
+        delay=delay,
+        clock=SystemClock(),
+        readiness_checks=checks,
+    )
+    services = [SERVICE, PREFLIGHT_SERVICE]
+    health = Health(services)
+
+    def register(server: grpc.aio.Server) -> None:
+        add_RollbackServiceServicer_to_server(service, server)
+        preflight.register(server)
+
     await process.spawn("sweeper", sweeper.run())
     await process.spawn("reconciler", reconciler.run())
     port = await process.enter(
         serving(
             settings.rollback_listen,
-            lambda server: add_RollbackServiceServicer_to_server(service, server),
+            register,
             settings=settings,
             health_state=health,
-            services=[SERVICE],
+            services=services,
         )
     )
     log.info("serving", port=port)
     # The other services are not checked: while they are away, this one not ready helps no caller.
-    await process.until_stopped(health, {"redis": partial(check_writable, redis)})
+    await process.until_stopped(health, checks)
 
 
 if __name__ == "__main__":

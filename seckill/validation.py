@@ -10,6 +10,7 @@ import re
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from seckill import shadow
 from seckill.errors import InvalidField
 from seckill.order_no import is_order_no
 from seckill.v1 import sale_pb2
@@ -126,6 +127,8 @@ def check_terms(terms: sale_pb2.SaleTerms, field: str = "terms") -> None:
         violations.duration(
             f"{field}.payment_window", terms.payment_window, 1, PAYMENT_WINDOW_MAX_S
         )
+    if shadow.is_shadow(terms.sku):
+        _check_shadow(violations, terms, field)
     violations.check()
 
 
@@ -139,6 +142,16 @@ def _check_window(violations: Violations, terms: sale_pb2.SaleTerms, field: str)
         and terms.end_time.ToNanoseconds() <= terms.start_time.ToNanoseconds()
     ):
         violations.add(f"{field}.end_time", "must be after start_time")
+
+
+def _check_shadow(violations: Violations, terms: sale_pb2.SaleTerms, field: str) -> None:
+    """Nobody may sell units under a name whose orders are removed."""
+    if not shadow.is_well_formed(terms.sku):
+        violations.add(f"{field}.sku", f"names a shadow sale: no other begins with {shadow.PREFIX}")
+    window_s = (terms.end_time.ToNanoseconds() - terms.start_time.ToNanoseconds()) / 1e9
+    if not terms.HasField("start_time") or window_s > shadow.WINDOW_MAX_S:
+        most = f"{shadow.WINDOW_MAX_S:.0f} s after start_time"
+        violations.add(f"{field}.end_time", f"of a shadow sale must be at most {most}")
 
 
 def page_size(value: int, field: str = "page_size") -> int:

@@ -25,6 +25,7 @@ from seckill_cli.display import shown
 from seckill_cli.errors import CommandFailed
 from seckill_cli.gate import changes, limits, lists, policies, risk
 from seckill_cli.mesh import IN_REPOSITORY, Security, fail_with_status, secure
+from seckill_cli.preflight import command as preflight
 from seckill_cli.top import command as top
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("try")(trial.try_sale)
 app.command("top")(top.top)
 app.command("explain")(explain.explain)
+app.command("preflight")(preflight.preflight)
 app.add_typer(sales.app, name="sale")
 app.add_typer(kill_switch.app, name="kill-switch")
 app.add_typer(orders.app, name="order")

@@ -32,6 +32,7 @@ from seckill.errors import (
 )
 from seckill.runtime.clock import Clock
 from seckill.runtime.server import time_left_s
+from seckill.shadow import check_shadow, is_shadow
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, order_pb2, sale_pb2
 from seckill.validation import SKU, decode_page_token, encode_page_token, page_size
 
@@ -178,12 +179,32 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> inventory_pb2.ListSalesResponse:
         size = page_size(request.page_size)
         after = decode_page_token(request.page_token, SKU)
-        skus = [sku for sku in await self._sales.skus() if sku > after]
+        skus = [
+            sku
+            for sku in await self._sales.skus()
+            if sku > after and is_shadow(sku) is request.shadow
+        ]
         page = skus[:size]
         return inventory_pb2.ListSalesResponse(
             sales=await self._sales.read(page),
             next_page_token=encode_page_token(page[-1]) if len(skus) > size else "",
         )
+
+    async def RemoveShadowSale(
+        self, request: inventory_pb2.InventoryServiceRemoveShadowSaleRequest, context: Context
+    ) -> inventory_pb2.InventoryServiceRemoveShadowSaleResponse:
+        check_shadow(request.sku)
+        timeout_s = time_left_s(context, self._rebuild_timeout_s)
+        await self._rebuilder.drain(request.sku, timeout_s=timeout_s)
+        # Redis last: until then the sale is listed, and the call can be repeated.
+        removed = await self._registry.remove_shadow(
+            request.sku,
+            metadata=_authorization(context),
+            timeout_s=time_left_s(context, self._rebuild_timeout_s),
+        )
+        await self._sales.forget_shadow(request.sku)
+        await self._watch.refresh([request.sku])
+        return inventory_pb2.InventoryServiceRemoveShadowSaleResponse(removed_orders=removed)
 
     async def Reserve(
         self, request: inventory_pb2.ReserveRequest, context: Context

@@ -1,6 +1,7 @@
 """Shows the stock of the latest sales by metrics, as Redis has it."""
 
 from inventory_svc import metrics
+from seckill.shadow import is_shadow
 from seckill.v1 import sale_pb2
 
 # A sale is shown for so long after its end.
@@ -37,7 +38,8 @@ class SaleGauges:
         sku = sale.terms.sku
         start_s = sale.terms.start_time.ToNanoseconds() / 1e9
         end_s = sale.terms.end_time.ToNanoseconds() / 1e9
-        if not sale.loaded or not start_s <= now_s < end_s + SHOWN_AFTER_END_S:
+        hidden = not sale.loaded or is_shadow(sku)
+        if hidden or not start_s <= now_s < end_s + SHOWN_AFTER_END_S:
             self._hide(sku)
             return
         selling = sale.state == sale_pb2.SALE_STATE_OPEN and now_s < end_s

@@ -108,6 +108,17 @@ class Rebuilder:
                 raise ConsumersLagging("another rebuild of the sale has started")
             await asyncio.sleep(REBUILD_INTERVAL_S)
 
+    async def drain(self, sku: str, *, timeout_s: float) -> None:
+        """Return once each reservation of a sale is an order, or a dead letter.
+
+        Raises:
+            ConsumersLagging: some are still on their way.
+            DependencyUnavailable: a store or order_svc does not answer.
+        """
+        ends_s = self._clock.monotonic_s() + timeout_s
+        await self._drain_outbox(sku, ends_s=ends_s)
+        await self._registry.await_consumed(timeout_s=self._left_s(ends_s))
+
     async def _drain_outbox(self, sku: str, *, ends_s: float) -> None:
         """Wait until the relays have moved what is left of the outbox."""
         left = (await self._streams.backlog(outboxes_of(sku))).total

@@ -106,6 +106,18 @@ class SaleRegistry:
             async for part in self._stub.SnapshotSale(request, timeout=timeout_s):
                 yield part
 
+    async def remove_shadow(self, sku: str, *, metadata: Metadata, timeout_s: float) -> int:
+        """Remove a shadow sale for the operator of `metadata`; return how many orders it had.
+
+        Raises what OrderService answers.
+        """
+        request = order_pb2.RemoveShadowSaleRequest(sku=sku)
+        with order_faults():
+            answer = await self._stub.RemoveShadowSale(
+                request, metadata=metadata, timeout=timeout_s
+            )
+        return answer.removed_orders
+
     async def await_consumed(self, *, timeout_s: float) -> None:
         """Return once what Kafka has now is in the database. Raises what OrderService answers."""
         with order_faults():

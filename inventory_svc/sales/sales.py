@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.exceptions import ResponseError
 
-from inventory_svc.keys import sale_key, skus_key, stock_key, users_key
+from inventory_svc.keys import (
+    backlog_key,
+    notices_channel,
+    outbox_key,
+    past_key,
+    replication_marker_key,
+    sale_key,
+    skus_key,
+    stock_key,
+    users_key,
+)
 from inventory_svc.stock.scripts import UPDATE_SALE, ScriptRunner
 from seckill.errors import DependencyUnavailable, InvalidField, SaleNotLoaded, SaleStateConflict
 from seckill.runtime.redis_client import redis_faults
@@ -154,6 +164,23 @@ class Sales:
         """Note the sku before its sale is loaded, so that a lost sale is missed."""
         with redis_faults():
             await self._redis.sadd(skus_key(), sku)
+
+    async def forget_shadow(self, sku: str) -> None:
+        """Remove all keys of a shadow sale, and tell the watchers."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.unlink(
+            sale_key(sku),
+            stock_key(sku),
+            users_key(sku),
+            past_key(sku),
+            outbox_key(sku),
+            backlog_key(sku),
+            replication_marker_key(sku),
+        )
+        pipeline.srem(skus_key(), sku)
+        pipeline.publish(notices_channel(), sku)
+        with redis_faults():
+            await pipeline.execute()
 
     async def read(self, skus: Sequence[str]) -> list[sale_pb2.Sale]:
         """Return the sales in the order of `skus`; those whose keys are missing are not loaded."""

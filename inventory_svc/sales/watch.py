@@ -18,6 +18,7 @@ from inventory_svc.sales.window import next_edge_s, sells
 from seckill.errors import DependencyUnavailable, Overloaded
 from seckill.runtime.clock import Clock
 from seckill.runtime.redis_client import redis_faults
+from seckill.shadow import is_shadow
 from seckill.v1 import inventory_pb2, sale_pb2
 
 # Notices taken together: a sale that sells out and is restocked in turn is read once for many.
@@ -148,11 +149,22 @@ class SalesWatch:
             self._note_edge(sale)
             self._gauges.note(sale, now_s=self._clock.now_s())
             snapshot = await self._look(sale, known)
+            if not sale.loaded and is_shadow(sku):
+                # Removed, not lost: told once, and forgotten.
+                self._forget(snapshot)
+                continue
             if known is None or _visible(snapshot) != _visible(known):
                 self._known[sku] = snapshot
                 for watcher in self._watchers:
                     watcher.pending[sku] = snapshot
                     watcher.changed.set()
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        sku = snapshot.sale.terms.sku
+        if self._known.pop(sku, None) is not None:
+            for watcher in self._watchers:
+                watcher.pending[sku] = snapshot
+                watcher.changed.set()
 
     async def _look(self, sale: sale_pb2.Sale, known: Snapshot | None) -> Snapshot:
         """Return the sale with its holders, read after it: they have each hold of that moment.

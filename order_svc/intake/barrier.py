@@ -52,6 +52,16 @@ class ConsumerBarrier:
         except (KafkaError, OSError) as error:
             raise DependencyUnavailable("kafka does not answer") from error
 
+    async def lag(self) -> int:
+        """Return how many messages of the topic the group has not committed; raises KafkaError."""
+        logs = await self._logs()
+        admin = AIOKafkaAdminClient(**self._settings.kafka_cluster().client_options)
+        try:
+            await admin.start()
+            return _behind(logs, await self._committed(admin))
+        finally:
+            await admin.close()
+
     async def _logs(self) -> Mapping[TopicPartition, range]:
         """Return the offsets of each partition that has messages."""
         settings = self._settings

@@ -1,20 +1,33 @@
 """Handles the RPCs that register sales and count their units."""
 
+from typing import Any
+
+import grpc
+import structlog
+
+from order_svc.rpc.operators import Gate
 from order_svc.sales.model import terms_of
 from order_svc.sales.repository import SaleRepository
+from order_svc.sales.shadow import ShadowSales
 from seckill.errors import InvalidField
+from seckill.shadow import check_shadow
 from seckill.v1 import order_pb2, sale_pb2
 from seckill.validation import Violations, check_terms
 
 # Keeps price times quantity inside a bigint; the schema has the same bound.
 UNIT_PRICE_MAX = 9_000_000_000_000_000
+Context = grpc.aio.ServicerContext[Any, Any]
+log = structlog.get_logger()
 
 
 class SaleHandlers:
-    """Registers and counts sales."""
+    """Registers and counts sales, and removes shadow sales."""
 
-    def __init__(self, sales: SaleRepository) -> None:
+    def __init__(self, sales: SaleRepository, shadows: ShadowSales, *, operators: Gate) -> None:
+        """`operators`: decides who may remove shadow sales."""
         self._sales = sales
+        self._shadows = shadows
+        self._operators = operators
 
     async def register(
         self, request: order_pb2.RegisterSaleRequest
@@ -47,6 +60,16 @@ class SaleHandlers:
         if row["last_expires_at"] is not None:
             unpaid.last_expire_time.FromDatetime(row["last_expires_at"])
         return order_pb2.GetUnpaidUnitsResponse(unpaid=unpaid)
+
+    async def remove_shadow(
+        self, request: order_pb2.RemoveShadowSaleRequest, context: Context
+    ) -> order_pb2.RemoveShadowSaleResponse:
+        """Handle RemoveShadowSale."""
+        operator = await self._operators.admit(context)
+        check_shadow(request.sku)
+        removed = await self._shadows.remove(request.sku)
+        log.info("shadow sale removed", sku=request.sku, orders=removed, operator=operator)
+        return order_pb2.RemoveShadowSaleResponse(removed_orders=removed)
 
 
 def check_sku(sku: str) -> None:

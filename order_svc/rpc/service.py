@@ -52,6 +52,11 @@ class OrderService(OrderServiceServicer):
     ) -> pb.GetSaleTotalsResponse:
         return await self._sales.totals(request)
 
+    async def RemoveShadowSale(
+        self, request: pb.RemoveShadowSaleRequest, context: Context
+    ) -> pb.RemoveShadowSaleResponse:
+        return await self._sales.remove_shadow(request, context)
+
     async def GetUnpaidUnits(
         self, request: pb.GetUnpaidUnitsRequest, _context: Context
     ) -> pb.GetUnpaidUnitsResponse:

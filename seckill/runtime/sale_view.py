@@ -9,6 +9,7 @@ import structlog
 
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.retry import until_success
+from seckill.shadow import is_shadow
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from seckill.validation import PURCHASE_LIMIT_MAX
 
@@ -78,6 +79,9 @@ def apply_changes(
     if message.complete:
         views = {}
     for sale in message.sales:
+        if not sale.loaded and is_shadow(sale.terms.sku):
+            views.pop(sale.terms.sku, None)
+            continue
         views[sale.terms.sku] = SaleView.of(sale)
     for told in message.holders:
         view = views.get(told.sku)

@@ -374,23 +374,71 @@ class ListSalesRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Sales in a page, at most 1,000; 0 means 100."""
     page_token: _builtins.str
     """next_page_token of the previous page; empty for the first one."""
+    shadow: _builtins.bool
+    """True lists the shadow sales of rehearsals (`seckill preflight`) instead of all others."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        shadow: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "shadow", b"shadow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSalesRequest: _TypeAlias = ListSalesRequest  # noqa: Y015
+
+@_typing.final
+class InventoryServiceRemoveShadowSaleRequest(_message.Message):
+    """The shadow sale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Its sku; other sales are INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InventoryServiceRemoveShadowSaleRequest: _TypeAlias = InventoryServiceRemoveShadowSaleRequest  # noqa: Y015
+
+@_typing.final
+class InventoryServiceRemoveShadowSaleResponse(_message.Message):
+    """Nothing of it is left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_ORDERS_FIELD_NUMBER: _builtins.int
+    removed_orders: _builtins.int
+    """Orders that were removed now."""
+    def __init__(
+        self,
+        *,
+        removed_orders: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed_orders", b"removed_orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InventoryServiceRemoveShadowSaleResponse: _TypeAlias = InventoryServiceRemoveShadowSaleResponse  # noqa: Y015
 
 @_typing.final
 class ListSalesResponse(_message.Message):

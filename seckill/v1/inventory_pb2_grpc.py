@@ -65,6 +65,11 @@ class InventoryServiceStub:
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.ListSalesRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_inventory__pb2.ListSalesResponse.FromString,
                 _registered_method=True)
+        self.RemoveShadowSale = channel.unary_unary(
+                '/seckill.v1.InventoryService/RemoveShadowSale',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleResponse.FromString,
+                _registered_method=True)
         self.Reserve = channel.unary_unary(
                 '/seckill.v1.InventoryService/Reserve',
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.ReserveRequest.SerializeToString,
@@ -172,7 +177,16 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSales(self, request, context):
-        """Lists all sales, ordered by sku, in pages.
+        """Lists all sales, ordered by sku, in pages; shadow sales only if they are asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveShadowSale(self, request, context):
+        """Removes a shadow sale from all stores once its reservations are orders, for operators: metadata
+        `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
+        while reservations are on their way to the database; repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,6 +314,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.ListSales,
                     request_deserializer=seckill_dot_v1_dot_inventory__pb2.ListSalesRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_inventory__pb2.ListSalesResponse.SerializeToString,
+            ),
+            'RemoveShadowSale': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveShadowSale,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleResponse.SerializeToString,
             ),
             'Reserve': grpc.unary_unary_rpc_method_handler(
                     servicer.Reserve,
@@ -520,6 +539,33 @@ class InventoryService:
             '/seckill.v1.InventoryService/ListSales',
             seckill_dot_v1_dot_inventory__pb2.ListSalesRequest.SerializeToString,
             seckill_dot_v1_dot_inventory__pb2.ListSalesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveShadowSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/RemoveShadowSale',
+            seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,7 +58,12 @@ class InventoryServiceStub:
     GetSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]
     """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
     ListSales: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]
-    """Lists all sales, ordered by sku, in pages."""
+    """Lists all sales, ordered by sku, in pages; shadow sales only if they are asked for."""
+    RemoveShadowSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.InventoryServiceRemoveShadowSaleRequest, _inventory_pb2.InventoryServiceRemoveShadowSaleResponse]
+    """Removes a shadow sale from all stores once its reservations are orders, for operators: metadata
+    `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
+    while reservations are on their way to the database; repeat it.
+    """
     Reserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]
     """Reserves for one buyer: a batch of one."""
     BatchReserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BatchReserveRequest, _inventory_pb2.BatchReserveResponse]
@@ -133,7 +138,12 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     GetSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]  # type: ignore[assignment]
     """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
     ListSales: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]  # type: ignore[assignment]
-    """Lists all sales, ordered by sku, in pages."""
+    """Lists all sales, ordered by sku, in pages; shadow sales only if they are asked for."""
+    RemoveShadowSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.InventoryServiceRemoveShadowSaleRequest, _inventory_pb2.InventoryServiceRemoveShadowSaleResponse]  # type: ignore[assignment]
+    """Removes a shadow sale from all stores once its reservations are orders, for operators: metadata
+    `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
+    while reservations are on their way to the database; repeat it.
+    """
     Reserve: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]  # type: ignore[assignment]
     """Reserves for one buyer: a batch of one."""
     BatchReserve: _aio.UnaryUnaryMultiCallable[_inventory_pb2.BatchReserveRequest, _inventory_pb2.BatchReserveResponse]  # type: ignore[assignment]
@@ -241,7 +251,18 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.ListSalesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.ListSalesResponse, _abc.Awaitable[_inventory_pb2.ListSalesResponse]]:
-        """Lists all sales, ordered by sku, in pages."""
+        """Lists all sales, ordered by sku, in pages; shadow sales only if they are asked for."""
+
+    @_abc_1.abstractmethod
+    def RemoveShadowSale(
+        self,
+        request: _inventory_pb2.InventoryServiceRemoveShadowSaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.InventoryServiceRemoveShadowSaleResponse, _abc.Awaitable[_inventory_pb2.InventoryServiceRemoveShadowSaleResponse]]:
+        """Removes a shadow sale from all stores once its reservations are orders, for operators: metadata
+        `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
+        while reservations are on their way to the database; repeat it.
+        """
 
     @_abc_1.abstractmethod
     def Reserve(

@@ -1498,6 +1498,50 @@ class ListOpenSalesResponse(_message.Message):
 Global___ListOpenSalesResponse: _TypeAlias = ListOpenSalesResponse  # noqa: Y015
 
 @_typing.final
+class RemoveShadowSaleRequest(_message.Message):
+    """The shadow sale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Its sku; other sales are INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveShadowSaleRequest: _TypeAlias = RemoveShadowSaleRequest  # noqa: Y015
+
+@_typing.final
+class RemoveShadowSaleResponse(_message.Message):
+    """Nothing of it is left in the database."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_ORDERS_FIELD_NUMBER: _builtins.int
+    removed_orders: _builtins.int
+    """Orders that were removed now."""
+    def __init__(
+        self,
+        *,
+        removed_orders: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed_orders", b"removed_orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveShadowSaleResponse: _TypeAlias = RemoveShadowSaleResponse  # noqa: Y015
+
+@_typing.final
 class AwaitConsumedRequest(_message.Message):
     """No parameters."""
 

@@ -145,6 +145,11 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesResponse.FromString,
                 _registered_method=True)
+        self.RemoveShadowSale = channel.unary_unary(
+                '/seckill.v1.OrderService/RemoveShadowSale',
+                request_serializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleResponse.FromString,
+                _registered_method=True)
         self.AwaitConsumed = channel.unary_unary(
                 '/seckill.v1.OrderService/AwaitConsumed',
                 request_serializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.SerializeToString,
@@ -344,6 +349,14 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemoveShadowSale(self, request, context):
+        """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
+        whose constraints and role apply. Repeating it removes what is left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AwaitConsumed(self, request, context):
         """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
         if the consumers need longer than the deadline allows.
@@ -488,6 +501,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.ListOpenSales,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.ListOpenSalesResponse.SerializeToString,
+            ),
+            'RemoveShadowSale': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveShadowSale,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleResponse.SerializeToString,
             ),
             'AwaitConsumed': grpc.unary_unary_rpc_method_handler(
                     servicer.AwaitConsumed,
@@ -1105,6 +1123,33 @@ class OrderService:
             '/seckill.v1.OrderService/ListOpenSales',
             seckill_dot_v1_dot_order__pb2.ListOpenSalesRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.ListOpenSalesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveShadowSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/RemoveShadowSale',
+            seckill_dot_v1_dot_order__pb2.RemoveShadowSaleRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.RemoveShadowSaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

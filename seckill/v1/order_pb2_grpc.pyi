@@ -106,6 +106,10 @@ class OrderServiceStub:
     """Returns a sale as it is on record. NOT_FOUND if the sku is unknown."""
     ListOpenSales: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListOpenSalesRequest, _order_pb2.ListOpenSalesResponse]
     """Lists the sales on record that may sell, now or later: neither closed nor over."""
+    RemoveShadowSale: _grpc.UnaryUnaryMultiCallable[_order_pb2.RemoveShadowSaleRequest, _order_pb2.RemoveShadowSaleResponse]
+    """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
+    whose constraints and role apply. Repeating it removes what is left.
+    """
     AwaitConsumed: _grpc.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]
     """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
     if the consumers need longer than the deadline allows.
@@ -200,6 +204,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Returns a sale as it is on record. NOT_FOUND if the sku is unknown."""
     ListOpenSales: _aio.UnaryUnaryMultiCallable[_order_pb2.ListOpenSalesRequest, _order_pb2.ListOpenSalesResponse]  # type: ignore[assignment]
     """Lists the sales on record that may sell, now or later: neither closed nor over."""
+    RemoveShadowSale: _aio.UnaryUnaryMultiCallable[_order_pb2.RemoveShadowSaleRequest, _order_pb2.RemoveShadowSaleResponse]  # type: ignore[assignment]
+    """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
+    whose constraints and role apply. Repeating it removes what is left.
+    """
     AwaitConsumed: _aio.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]  # type: ignore[assignment]
     """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
     if the consumers need longer than the deadline allows.
@@ -423,6 +431,16 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.ListOpenSalesResponse, _abc.Awaitable[_order_pb2.ListOpenSalesResponse]]:
         """Lists the sales on record that may sell, now or later: neither closed nor over."""
+
+    @_abc_1.abstractmethod
+    def RemoveShadowSale(
+        self,
+        request: _order_pb2.RemoveShadowSaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.RemoveShadowSaleResponse, _abc.Awaitable[_order_pb2.RemoveShadowSaleResponse]]:
+        """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
+        whose constraints and role apply. Repeating it removes what is left.
+        """
 
     @_abc_1.abstractmethod
     def AwaitConsumed(

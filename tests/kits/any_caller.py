@@ -19,6 +19,7 @@ from seckill.v1 import (
     inventory_pb2,
     order_admin_pb2,
     order_pb2,
+    preflight_pb2,
     rollback_pb2,
 )
 from tests.kits.mesh import Mesh
@@ -32,6 +33,7 @@ FILES = {
     "order admin": order_admin_pb2,
     "order gate": gate_pb2,
     "order hoarding": hoarding_pb2,
+    "order preflight": preflight_pb2,
     "rollback": rollback_pb2,
 }
 PROVIDERS = [

@@ -8,8 +8,13 @@ from devstack.mesh import REPOSITORY_ROOT
 from tests.kits.mesh import Mesh
 
 
-def seckill(mesh: Mesh, *arguments: str, fails: bool = False) -> str:
-    """Run the command; returns what it printed."""
+def seckill(mesh: Mesh, *arguments: str, fails: bool = False, status: int | None = None) -> str:
+    """Run the command; returns what it printed.
+
+    Args:
+        fails: it must fail.
+        status: it must exit with this one.
+    """
     env = {key: value for key, value in os.environ.items() if "SECKILL_" not in key}
     targets = {key: value for key, value in mesh.settings.items() if key.endswith("_TARGET")}
     targets["SECKILL_OPERATOR_TOKEN"] = mesh.issuer.token("olga", roles=["operator"])
@@ -22,6 +27,9 @@ def seckill(mesh: Mesh, *arguments: str, fails: bool = False) -> str:
         timeout=60,
         check=False,
     )
-    assert (done.returncode != 0) is fails, done.stdout + done.stderr
+    if status is None:
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
+    else:
+        assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr

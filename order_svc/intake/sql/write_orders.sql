@@ -6,6 +6,7 @@
 -- Returns the orders written now, with their status. A number that is taken, and a pending order
 -- of a buyer who has a live one, are left out and change nothing.
 -- The caller holds the locks of lock_sales.sql and has seen that there is room for all.
+-- What a shadow sale sells has neither ledger nor events.
 WITH written AS (
     INSERT INTO orders (order_no, sku, user_id, request_id, quantity, amount_minor, currency,
                         status, epoch, expires_at, cancelled_at, cancel_reason)
@@ -26,12 +27,14 @@ recorded AS (
     INSERT INTO stock_ledger (sku, order_no, kind, quantity)
     SELECT sku, order_no, CASE status WHEN 'pending' THEN 'reserved' ELSE 'rejected' END, quantity
     FROM written
+    WHERE NOT starts_with(sku, 'shadow-sale-')
 ),
 announced AS (
     INSERT INTO order_events (order_no, kind, call_id)
     SELECT w.order_no, CASE w.status WHEN 'pending' THEN 'created' ELSE 'rejected' END, i.call_id
     FROM unnest($1::text[], $8::text[]) AS i (order_no, call_id)
     JOIN written w ON w.order_no = i.order_no
+    WHERE NOT starts_with(w.sku, 'shadow-sale-')
 ),
 returned AS (
     INSERT INTO restore_outbox (order_no, sku, user_id, quantity)

@@ -25,10 +25,12 @@ cancelled AS (
 recorded AS (
     INSERT INTO stock_ledger (sku, order_no, kind, quantity)
     SELECT sku, order_no, 'cancelled', quantity FROM cancelled
+    WHERE NOT starts_with(sku, 'shadow-sale-')
 ),
 announced AS (
     INSERT INTO order_events (order_no, kind, call_id)
     SELECT order_no, 'cancelled', $5 FROM cancelled
+    WHERE NOT starts_with(sku, 'shadow-sale-')
 ),
 returned AS (
     INSERT INTO restore_outbox (order_no, sku, user_id, quantity, due_at)

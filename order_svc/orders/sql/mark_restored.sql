@@ -13,7 +13,10 @@ marked AS (
     FROM due
     WHERE restore_outbox.order_no = due.order_no AND restored_at IS NULL
     RETURNING restore_outbox.order_no, sku, quantity
+),
+recorded AS (
+    INSERT INTO stock_ledger (sku, order_no, kind, quantity)
+    SELECT sku, order_no, 'restored', quantity FROM marked
+    WHERE NOT starts_with(sku, 'shadow-sale-')
 )
-INSERT INTO stock_ledger (sku, order_no, kind, quantity)
-SELECT sku, order_no, 'restored', quantity FROM marked
-RETURNING order_no
+SELECT order_no FROM marked

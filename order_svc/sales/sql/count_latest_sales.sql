@@ -8,7 +8,8 @@ WITH latest AS (
     LATERAL (SELECT coalesce(r.starts_at, s.starts_at, s.created_at) AS starts_at,
                     coalesce(r.ends_at, s.ends_at) AS ends_at,
                     coalesce(r.state, 'open') <> 'closed' AS may_sell) w
-    WHERE w.starts_at <= now() AND w.ends_at > now() - interval '1 hour'
+    WHERE NOT starts_with(s.sku, 'shadow-sale-')
+      AND w.starts_at <= now() AND w.ends_at > now() - interval '1 hour'
     ORDER BY w.may_sell AND w.ends_at > now() DESC, w.starts_at DESC, s.sku
     LIMIT $1
 )

@@ -1,0 +1,1 @@
+"""Go or no-go before a sale: checks of all services, a rehearsal, and what follows from it."""
