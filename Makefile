@@ -115,6 +115,10 @@ attacks: $(VENV)/.dev ## let one address attack, see what an honest buyer notice
 bots: $(VENV)/.dev ## let people and attackers come to sales, gate off and on; writes bench/results/bots.json
 	$(BIN)/python -m bench.bots $(ARGS)
 
+.PHONY: preflight-check
+preflight-check: $(VENV)/.dev ## compare forecasts of `seckill preflight` with real runs; writes bench/results/preflight.json
+	$(BIN)/python -m bench.preflight $(ARGS)
+
 .PHONY: k8s-test
 k8s-test: $(VENV)/.dev ## install the chart on the cluster of KUBECONFIG, sell while it breaks (docs/kubernetes.md)
 	$(BIN)/python -m campaigns.k8s $(ARGS)

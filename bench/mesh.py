@@ -10,7 +10,7 @@ from typing import Self
 
 import grpc
 
-from bench.cores import usable
+from bench.cores import LOWEST_NICE, Cores, pin, usable
 from bench.services import Service, Services
 from devstack import LocalSettings, LocalStack, create_topics
 from devstack.mesh import TOPICS
@@ -49,6 +49,7 @@ class Mesh:
     def _start(self) -> None:
         stack = LocalStack(LocalSettings(directory=self._directory / "stores"))
         self._exits.enter_context(stack)
+        self._stack = stack
         self.stores = stack.stores
         self.versions = stack.components()
         asyncio.run(create_topics(self.stores.kafka_bootstrap, TOPICS))
@@ -57,12 +58,21 @@ class Mesh:
         self.issuer = self._services.issuer
         self.order = self._start_main("order")
         self.inventory = self._start_main("inventory")
-        self._start_main("rollback")
+        self.rollback = self._start_main("rollback")
 
     def _start_main(self, name: str) -> Service:
         service = self._services.start(name, cores=self._cores, main=True)
         self._exits.callback(service.stop)
         return service
+
+    def place(self, gateway: Service, cores: Cores) -> None:
+        """Give the path of a purchase the servers' cores, and what works behind it the others."""
+        stack = self._stack
+        assert stack.valkey and stack.kafka and stack.postgres  # noqa: S101, PT018 - not external
+        for path in (gateway, self.inventory, stack.valkey):
+            pin(path.pid, cores.servers)
+        for behind in (self.order, self.rollback, stack.kafka, stack.postgres):
+            pin(behind.pid, cores.others, nice=LOWEST_NICE)
 
     @contextmanager
     def gateway(self, settings: Mapping[str, str]) -> Iterator[Service]:

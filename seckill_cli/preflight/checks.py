@@ -45,6 +45,7 @@ class Plan:
         buyers, units: who come, and for what.
         seconds: within which the buyers come.
         deadline_s: within which 99 of 100 buyers must be answered.
+        payment_window_s: how long buyers may take to pay.
     """
 
     sku: str
@@ -52,6 +53,7 @@ class Plan:
     units: int
     seconds: float
     deadline_s: float
+    payment_window_s: float = 900.0
 
     @property
     def rate_per_s(self) -> float:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -125,7 +126,10 @@ class Asked:
         """Return the plan for a sale; None if nothing is known of it."""
         known = 0 if sale is None else sale.remaining_units or sale.terms.total_units
         units = self._units or known or 1
-        return Plan(self.sku, self._buyers, units, self._seconds, self._deadline_s)
+        plan = Plan(self.sku, self._buyers, units, self._seconds, self._deadline_s)
+        if sale is None or not sale.loaded:
+            return plan
+        return replace(plan, payment_window_s=sale.terms.payment_window.ToMilliseconds() / 1000)
 
 
 def _identities(path: Path | None, gateway: str) -> Identities | str:

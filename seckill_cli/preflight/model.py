@@ -4,7 +4,8 @@ A stage is a process on the path of a sale: a service, or a store that tells wha
 kind of work costs a stage so many seconds of a core; a rate of buyers is a demand for cores, and
 the stage whose cores are used up at the lowest rate breaks first. Processes that share cores have
 them together. Costs are those of full batches: at lower rates batches are smaller and cost more
-each, which takes nothing from what can be reached.
+each, which takes nothing from what can be reached. Stages behind the answers, which write orders,
+may lag: they limit no rate, but how late the last order is.
 """
 
 import math
@@ -29,10 +30,12 @@ class Stage:
         processes: how many there are.
         shared_cores: names the cores that it shares; "" if it has its own.
         shared_cores_count: how many those are.
+        behind: whether it works behind the answers, and may lag.
     """
 
     name: str
     cost_s: Mapping[str, float]
+    behind: bool = False
     cores: float = 1.0
     processes: int = 1
     shared_cores: str = ""
@@ -100,7 +103,7 @@ def forecast(
     limits = [
         Limit(name=stage.name, rate_per_s=stage.processes * stage.cores / demand)
         for stage in stages
-        if (demand := stage.demand(mix)) > 0
+        if not stage.behind and (demand := stage.demand(mix)) > 0
     ]
     for shared in sorted({stage.shared_cores for stage in stages if stage.shared_cores}):
         together = [stage for stage in stages if stage.shared_cores == shared]
@@ -115,6 +118,18 @@ def forecast(
         for stage in stages
     }
     return Forecast(limits=tuple(sorted(limits, key=lambda limit: limit.rate_per_s)), pods=pods)
+
+
+def last_order_s(stages: Sequence[Stage], *, orders: int) -> float:
+    """Return within how many seconds so many reservations are orders, if all come at once."""
+    return max(
+        (
+            orders * stage.cost_s.get(ORDER, 0.0) / (stage.processes * stage.cores)
+            for stage in stages
+            if stage.behind
+        ),
+        default=0.0,
+    )
 
 
 def pods_for(rate_per_s: float, cost_s: float, *, cores: float, use: float = USE) -> int:

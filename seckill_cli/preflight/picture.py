@@ -10,7 +10,7 @@ from rich.text import Text
 from seckill.runtime.preflight.findings import FAILED, OK, WARNING
 from seckill_cli.display import shown, table
 from seckill_cli.preflight.checks import Check, Plan
-from seckill_cli.preflight.model import KINDS, USE, Forecast
+from seckill_cli.preflight.model import KINDS, USE, Forecast, last_order_s
 from seckill_cli.preflight.rehearsal import Rehearsed
 from seckill_cli.preflight.verdict import Answer, Verdict, generator_limit
 
@@ -61,6 +61,9 @@ def draw_rehearsal(console: Console, plan: Plan, rehearsed: Rehearsed, expected:
     _draw_stages(console, rehearsed, expected)
     rate = f"{expected.rate_per_s:,.0f} buyers a second"
     console.print(f"first to break: {expected.first}, at {rate} in full batches")
+    orders = min(plan.units, plan.buyers)
+    last_s = last_order_s(rehearsed.stages, orders=orders)
+    console.print(f"all of {orders:,} orders at once are written within {last_s:.2f} s")
 
 
 def _draw_stages(console: Console, rehearsed: Rehearsed, expected: Forecast) -> None:

@@ -23,6 +23,9 @@ SETTLE_TIMEOUT_S = 60.0
 # Buyers whose attempts show whether the gateways have heard that a sale is sold out.
 PROBES, PROBE_TRIES = 4, 50
 
+# Stages on the path of an answer, and those behind it.
+PATH, BEHIND = ("gateway", "inventory", "redis"), ("order", "rollback")
+
 Say = Callable[[str], object]
 
 
@@ -188,16 +191,16 @@ def _stages(usage: Usage, costs: Costs) -> tuple[Stage, ...]:
                 shared_cores_count=told.shared_cores_count,
             )
         )
-    path = ("gateway", "inventory", "redis", "order", "rollback")
     return tuple(
         Stage(
             name=name,
             cost_s=found[0].cost_s,
+            behind=name in BEHIND,
             cores=min(one.cores for one in found),
             processes=len(found),
             shared_cores=found[0].shared_cores,
             shared_cores_count=found[0].shared_cores_count,
         )
-        for name in path
+        for name in (*PATH, *BEHIND)
         if (found := by_name.get(name))
     )

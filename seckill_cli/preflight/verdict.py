@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from seckill.runtime.preflight.findings import FAILED, UNKNOWN
 from seckill_cli.preflight.checks import Check, Plan
-from seckill_cli.preflight.model import USE, Forecast
+from seckill_cli.preflight.model import USE, Forecast, last_order_s
 from seckill_cli.preflight.rehearsal import Rehearsed
 
 # Of all buyers, those whose calls may fail: what a standard retry policy hides.
@@ -104,6 +104,12 @@ def _of_rehearsal(
     if p99_s > plan.deadline_s:
         slow = f"p99 {p99_s * 1000:,.0f} ms, more than {plan.deadline_s * 1000:,.0f}"
         (unsure if limit else against).append(slow)
+    last_s = last_order_s(rehearsed.stages, orders=min(plan.units, plan.buyers))
+    if last_s > plan.payment_window_s:
+        against.append(
+            f"the last order is written after {last_s:,.0f} s, and must be paid within"
+            f" {plan.payment_window_s:,.0f}: more replicas of the order service, and partitions"
+        )
     if rehearsed.settled_s is None:
         against.append(
             "orders were not written in time: the order service or its stores break first"

@@ -1,7 +1,8 @@
 """`seckill preflight` against a real mesh: go, each kind of no-go, and nothing that stays."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.kits.actions import CALL_S, Gateway, Inventory, buy, open_sale, order
 from tests.kits.command import seckill
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import Mesh
+from tests.kits.own_mesh import own_mesh
 from tests.kits.waiting import eventually
 
 GO, UNKNOWN, NO_GO = 0, 1, 2
@@ -151,3 +153,136 @@ async def buy_or_fail(mesh: Mesh, sku: str) -> str:
         except CallFailed as failure:
             return failure.reason
     return ""
+
+
+@contextmanager
+def redis_set(stores: Stores, **changes: str) -> Iterator[None]:
+    """Set settings of Redis for the time of the block."""
+    with redis.Redis.from_url(stores.redis_url) as client:
+        names = {name: name.replace("_", "-") for name in changes}
+        before = {name: client.config_get(names[name])[names[name]] for name in changes}
+        for name, value in changes.items():
+            client.config_set(names[name], value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                client.config_set(names[name], value)
+
+
+def failed(document: Mapping[str, Any], name: str, *words: str) -> None:
+    """Require that a check failed, and that found and advice have these words."""
+    one = check(document, name)
+    assert one["verdict"] == "failed", one
+    text = f"{one['found']} {one['advice']}"
+    assert one["advice"]
+    for word in words:
+        assert word in text, text
+
+
+async def test_redis_without_an_append_only_file_is_no_go(mesh: Mesh, sku: str) -> None:
+    """A restart would lose what was promised; the command says what to set."""
+    with redis_set(mesh.stores, appendonly="no"):
+        document = preflight(mesh, sku, "--checks-only", status=NO_GO)
+    failed(document, "redis durability", "appendonly is no", "CONFIG SET appendonly yes")
+
+
+async def test_too_little_memory_for_the_holds_is_no_go(mesh: Mesh, sku: str) -> None:
+    """A million orders need 600 MB; Redis may have 64."""
+    with redis_set(mesh.stores, maxmemory=str(64 * 2**20)):
+        document = preflight(mesh, sku, "--checks-only", "--units", "1000000", status=NO_GO)
+    failed(document, "redis memory", "1,000,000 units", "CONFIG SET maxmemory")
+
+
+async def test_a_bucket_that_is_too_small_for_the_crowd_is_no_go(mesh: Mesh, sku: str) -> None:
+    """By the limit that operators have set, not by the setting alone."""
+    set_now = seckill(mesh, "limits", "set", "rate_all=10", "burst_all=10")
+    revision = float(set_now.split()[-1])
+    crowd = ("--buyers", "5000", "--seconds", "10")
+    try:
+
+        async def heard() -> str:
+            return mesh.metrics("gateway")
+
+        heard_of = f"seckill_gateway_rules_revision {revision}"
+        await eventually(heard, lambda text: heard_of in text)
+        document = preflight(mesh, sku, "--checks-only", *crowd, status=NO_GO)
+    finally:
+        seckill(mesh, "limits", "reset", "rate_all", "burst_all")
+    failed(document, "limit of all calls", "5,000 buyers", "seckill limits set rate_all=2000")
+
+
+async def test_the_kill_switch_is_no_go(mesh: Mesh, sku: str) -> None:
+    """Nothing would be sold."""
+    seckill(mesh, "kill-switch", "on", "--reason", "trial")
+    try:
+        document = preflight(mesh, sku, "--checks-only", status=NO_GO)
+    finally:
+        seckill(mesh, "kill-switch", "off")
+    failed(document, "kill switch", "trial", "seckill kill-switch off")
+
+
+async def test_a_sale_without_its_units_is_no_go(mesh: Mesh, sku: str) -> None:
+    """It has 40, and 50 are to be sold."""
+    document = preflight(mesh, sku, "--checks-only", "--units", "50", status=NO_GO)
+    failed(document, "units", "50 are expected", "seckill sale add-stock")
+
+
+async def test_without_identities_it_could_not_tell(mesh: Mesh, sku: str) -> None:
+    """Nothing speaks against the sale, and nobody has rehearsed it."""
+    document = preflight(mesh, sku, *SMALL, status=UNKNOWN)
+    assert "--identities" in document["reasons"][-1]
+    assert all(one["verdict"] in {"ok", "warning"} for one in document["checks"])
+
+
+async def test_checks_are_for_operators(mesh: Mesh, sku: str) -> None:
+    """A buyer's token is refused, and the table says what is missing."""
+    told = seckill(
+        mesh,
+        *("preflight", sku, "--checks-only", "--token", mesh.issuer.token("mallory")),
+        status=UNKNOWN,
+    )
+    assert "PERMISSION_DENIED" in told
+    assert "roles" in told
+
+
+async def test_the_table_says_what_to_do_about_each_failure(mesh: Mesh, sku: str) -> None:
+    """For people: verdict, check, where, what was found, what to do."""
+    told = seckill(mesh, "preflight", sku, "--checks-only", "--units", "50", status=NO_GO)
+    assert "NO-GO" in told
+    line = next(line for line in told.splitlines() if "FAILED" in line)
+    assert sku in line
+    assert "units" in line
+
+
+@asynccontextmanager
+async def mesh_of_one_partition(
+    stores: Stores, redis_url: str, database_dsn: str, directory: Path
+) -> AsyncIterator[Mesh]:
+    """Start a mesh whose topic of reservations has one partition."""
+    async with own_mesh(
+        stores, redis_url=redis_url, database_dsn=database_dsn, directory=directory, partitions=1
+    ) as own:
+        with own:
+            yield own
+
+
+@pytest.mark.slow
+async def test_one_partition_and_an_order_service_that_is_down_are_no_go(
+    stores: Stores, redis_url: str, database_dsn: str, tmp_path: Path
+) -> None:
+    """The first is named with the command that adds partitions, the second with its address."""
+    async with mesh_of_one_partition(stores, redis_url, database_dsn, tmp_path) as own:
+        sku = await open_sale(own, sale_terms(units=40))
+
+        async def told() -> Mapping[str, Any]:
+            return preflight(own, sku, "--checks-only", status=NO_GO)
+
+        document = await eventually(
+            told, lambda found: check(found, "consumers")["verdict"] == "ok", timeout_s=30
+        )
+        failed(document, "partitions", "has 1", "kafka-topics.sh --alter")
+        own.kill("order")
+        document = preflight(own, sku, "--checks-only", status=NO_GO)
+        failed(document, "answers", "UNAVAILABLE", "start it")
+        assert own.address("order") in check(document, "answers")["where"]

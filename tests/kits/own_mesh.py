@@ -12,7 +12,9 @@ from tests.kits.mesh import Mesh
 ORDERS_PARTITIONS = 4
 
 
-async def own_topics(bootstrap: str) -> Mapping[str, str]:
+async def own_topics(
+    bootstrap: str, *, partitions_of_orders: int = ORDERS_PARTITIONS
+) -> Mapping[str, str]:
     """Create topics that no other mesh has, and return the settings that name them."""
     tag = new_id("mesh")
     names = {
@@ -21,7 +23,7 @@ async def own_topics(bootstrap: str) -> Mapping[str, str]:
         "SECKILL_ORDER_EVENTS_TOPIC": f"{tag}.order-events",
     }
     partitions = dict.fromkeys(names.values(), 1)
-    partitions[names["SECKILL_ORDERS_TOPIC"]] = ORDERS_PARTITIONS
+    partitions[names["SECKILL_ORDERS_TOPIC"]] = partitions_of_orders
     await create_topics(bootstrap, partitions)
     return {**names, "SECKILL_ORDER_CONSUMER_GROUP": tag}
 
@@ -34,10 +36,14 @@ async def own_mesh(
     database_dsn: str,
     directory: Path,
     settings: Mapping[str, str] | None = None,
+    partitions: int = ORDERS_PARTITIONS,
 ) -> AsyncIterator[Mesh]:
-    """Make a mesh that is not started yet: enter it once what it needs is there."""
+    """Make a mesh that is not started yet: enter it once what it needs is there.
+
+    `partitions`: of its topic of reservation events.
+    """
     own = replace(stores, redis_url=redis_url, postgres_dsn=database_dsn)
-    topics = await own_topics(stores.kafka_bootstrap)
+    topics = await own_topics(stores.kafka_bootstrap, partitions_of_orders=partitions)
     mesh = Mesh(own, directory=directory, settings={**topics, **(settings or {})})
     try:
         yield mesh

@@ -1,0 +1,1 @@
+"""The forecast of `seckill preflight`, compared with what a real run then reaches."""
