@@ -1,6 +1,7 @@
 """The real mesh without a load: stores and services for all sales, a gateway for each."""
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from seckill_cli.demo.verdict import StoreTotals, read_totals
 CALL_TIMEOUT_S = 10.0
 SETTLE_TIMEOUT_S = 30.0
 POLL_S = 0.1
+BEHIND_NICER = 5
 # Nobody pays in the drill, and nothing may come back before its end.
 PAYMENT_WINDOW = timedelta(days=1)
 
@@ -72,7 +74,9 @@ class Mesh:
         for path in (gateway, self.inventory, stack.valkey):
             pin(path.pid, cores.servers)
         for behind in (self.order, self.rollback, stack.kafka, stack.postgres):
-            pin(behind.pid, cores.others, nice=LOWEST_NICE)
+            # Behind the generator, and not starved: orders are waited for.
+            nice = min(LOWEST_NICE, os.getpriority(os.PRIO_PROCESS, 0) + BEHIND_NICER)
+            pin(behind.pid, cores.others, nice=nice)
 
     @contextmanager
     def gateway(self, settings: Mapping[str, str]) -> Iterator[Service]:

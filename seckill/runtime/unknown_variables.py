@@ -14,8 +14,8 @@ SERVICES = ("gateway", "inventory", "order", "rollback", "edge")
 # What a shared environment may hold besides the settings of the services: of the local stack, of
 # tests, and of callers, who name a target, metrics, certificates and their own tokens.
 _OTHERS = re.compile(
-    rf"{PREFIX}(LOCAL_\w+|TEST_\w+|CACHE_DIR|OPERATOR_TOKEN|IDENTITY|METRICS|TLS(_\w+)?"
-    rf"|({'|'.join(SERVICES).upper()})_TARGET)"
+    rf"{PREFIX}(LOCAL_\w+|TEST_\w+|CACHE_DIR|OPERATOR_TOKEN|IDENTITY|PREFLIGHT_IDENTITIES|METRICS"
+    rf"|TLS(_\w+)?|({'|'.join(SERVICES).upper()})_TARGET)"
 )
 # Kubernetes adds these for each Service of the namespace, e.g. one named seckill-gateway.
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)")
