@@ -49,12 +49,12 @@ $(VENV)/.docs: requirements/docs.lock $(VENV)/.dev
 	@touch $@
 
 .PHONY: demo
-demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50")
-	$(BIN)/seckill demo $(ARGS)
+demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50", SECURE=1)
+	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(BIN)/seckill demo $(ARGS)
 
 .PHONY: up
-up: $(VENV)/.local ## start the stores and the mesh, and keep them running (REPLICAS=2: two of each)
-	$(BIN)/seckill up $(if $(REPLICAS),--replicas $(REPLICAS))
+up: $(VENV)/.local ## start the stores and the mesh, and keep them running (REPLICAS=2: two of each; SECURE=1: with mTLS)
+	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(BIN)/seckill up $(if $(REPLICAS),--replicas $(REPLICAS))
 
 .PHONY: down
 down: $(VENV)/.local ## stop what `make up` started; the data stays

@@ -1,20 +1,21 @@
-"""Certificates for development: those of an authority, a server and a client."""
+"""Certificates for development: of the public's side, and of each stage of the mesh."""
 
 import datetime as dt
-import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-VALID = dt.timedelta(days=365)
+from devstack.authority import BOTH, CLIENT, SERVER, Authority, Issued
+from seckill.runtime.callers import OPERATOR, STAGES
+
 # Created again if less is left, so that none expires while the stack runs.
 LEFT_LEAST = dt.timedelta(days=7)
 SERVER_NAMES = ("localhost", "*.localhost")
-SERVER_ADDRESSES = ("127.0.0.1", "::1")
+MESH_DOMAIN = "seckill.internal"
+# Of the mesh's certificates, in the stack's directory.
+MESH_FOLDER = "tls-mesh"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,33 @@ class DevCertificates:
     client_key: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeshCertificates:
+    """PEM files in one folder.
+
+    Attributes:
+        authority: the certificate that all stages trust.
+        stages: what each stage has, by its name.
+    """
+
+    authority: Path
+    stages: Mapping[str, Issued]
+
+    @property
+    def operator(self) -> Issued:
+        """What the command, and the stack's own probes, have."""
+        return self.stages[OPERATOR]
+
+    def settings_of(self, stage: str) -> dict[str, str]:
+        """Return the settings with which a stage is itself."""
+        own = self.stages[stage]
+        return {
+            "SECKILL_MESH_TLS_CA": str(self.authority),
+            "SECKILL_MESH_TLS_CERTIFICATE": str(own.certificate),
+            "SECKILL_MESH_TLS_KEY": str(own.key),
+        }
+
+
 def load_or_create(directory: Path) -> DevCertificates:
     """Return the certificates in `directory`; create them if they are missing or expire soon.
 
@@ -45,73 +73,34 @@ def load_or_create(directory: Path) -> DevCertificates:
         client=directory / "client.pem",
         client_key=directory / "client-key.pem",
     )
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _lasts(files.authority):
-        _create(files)
+    if not all(map(_lasts, (files.authority, files.server, files.client))):
+        authority = Authority(directory, "seckill development authority")
+        authority.issue("localhost", file="server", dns=SERVER_NAMES, usages=SERVER)
+        authority.issue("client", usages=CLIENT)
     return files
+
+
+def load_or_create_mesh(directory: Path) -> MeshCertificates:
+    """Return the certificates of all stages in `directory`, created as by `load_or_create`."""
+    stages = {
+        stage: Issued(directory / f"{stage}.pem", directory / f"{stage}-key.pem")
+        for stage in STAGES
+    }
+    files = MeshCertificates(authority=directory / "ca.pem", stages=stages)
+    if not all(map(_lasts, (files.authority, *(each.certificate for each in stages.values())))):
+        authority = Authority(directory, "seckill development mesh")
+        for stage in STAGES:
+            issue_stage(authority, stage)
+    return files
+
+
+def issue_stage(authority: Authority, stage: str) -> Issued:
+    """Sign a certificate of a stage, in place of the one that it may have."""
+    return authority.issue(stage, dns=(f"{stage}.{MESH_DOMAIN}", "localhost"), usages=BOTH)
 
 
 def _lasts(path: Path) -> bool:
     if not path.exists():
         return False
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    return certificate.not_valid_after_utc - LEFT_LEAST > _now()
-
-
-def _create(files: DevCertificates) -> None:
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = (
-        _builder("seckill development authority", authority_key.public_key())
-        .issuer_name(_name("seckill development authority"))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(authority_key, hashes.SHA256())
-    )
-    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in SERVER_NAMES]
-    alternatives += [x509.IPAddress(ipaddress.ip_address(text)) for text in SERVER_ADDRESSES]
-    for name, usage, path, key_path in (
-        ("localhost", ExtendedKeyUsageOID.SERVER_AUTH, files.server, files.server_key),
-        ("client", ExtendedKeyUsageOID.CLIENT_AUTH, files.client, files.client_key),
-    ):
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = (
-            _builder(name, key.public_key())
-            .issuer_name(authority.subject)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        )
-        if usage == ExtendedKeyUsageOID.SERVER_AUTH:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName(alternatives), critical=False
-            )
-        certificate = builder.sign(authority_key, hashes.SHA256())
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_path.touch(mode=0o600)
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-    # Last: it stands for all of them.
-    files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-
-
-def _builder(name: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    start = _now() - dt.timedelta(hours=1)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(name))
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + VALID)
-    )
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
+    return certificate.not_valid_after_utc - LEFT_LEAST > dt.datetime.now(dt.UTC)

@@ -19,16 +19,24 @@ from devstack.certificates import load_or_create
 from devstack.console import metrics_ports, operator_environment
 from devstack.errors import StackError
 from devstack.grpc_probe import GrpcReady
-from devstack.mesh import REPOSITORY_ROOT, RESTARTS_MAX, mesh, mesh_ports, mesh_specs
+from devstack.mesh import (
+    REPOSITORY_ROOT,
+    RESTARTS_MAX,
+    mesh,
+    mesh_certificates,
+    mesh_ports,
+    mesh_specs,
+)
 from devstack.pages import FOLDER, prepare_pages
 from devstack.ports import LOOPBACK, settle_ports
 from devstack.process import ProcessSpec
 from devstack.server import plain_environment
-from devstack.settings import Stores, WantedPort, read_directory
+from devstack.settings import Stores, WantedPort, read_directory, read_secure
 from devstack.supervisor import Services
 from edge.bootstrap import AGENT_SOCKET
 from edge.render import render
 from edge.settings import EdgeSettings
+from seckill.runtime.callers import EDGE as EDGE_STAGE
 from seckill.v1 import gateway_pb2, gateway_pb2_grpc
 
 ENVOY = "edge"
@@ -246,4 +254,7 @@ def _public_specs(envoy: Path, stores: Stores, ports: Mapping[str, int]) -> Sequ
         ),
     }
     services = mesh_specs(stores, ports, further)
-    return [*services, *edge_specs(envoy, services[0].env, ports=edge, directory=directory)]
+    env = dict(services[0].env)
+    if read_secure():
+        env |= mesh_certificates(directory).settings_of(EDGE_STAGE)
+    return [*services, *edge_specs(envoy, env, ports=edge, directory=directory)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from devstack.certificates import MESH_FOLDER, MeshCertificates, load_or_create_mesh
 from devstack.grpc_probe import GrpcReady
 from devstack.pages import payment_providers
 from devstack.ports import LOOPBACK, settle_ports
@@ -18,7 +19,7 @@ from devstack.replicas import (
     replica_specs,
     shared_targets,
 )
-from devstack.settings import Stores, WantedPort, read_directory
+from devstack.settings import Stores, WantedPort, read_directory, read_secure
 from devstack.supervisor import Services
 from devstack.topics import create_topics
 from seckill.runtime.dev_issuer import DevIssuer, load_or_create
@@ -183,18 +184,46 @@ def write_environment(path: Path, settings: Mapping[str, str]) -> None:
     path.write_text("".join(lines))
 
 
+def mesh_certificates(directory: Path) -> MeshCertificates:
+    """Return the certificates of a stack's stages, which are created if there are none."""
+    return load_or_create_mesh(directory / MESH_FOLDER)
+
+
+def command_settings(certificates: MeshCertificates) -> dict[str, str]:
+    """Return the settings with which the command is an operator."""
+    own = certificates.operator
+    return {
+        "SECKILL_TLS_CA": str(certificates.authority),
+        "SECKILL_TLS_CERT": str(own.certificate),
+        "SECKILL_TLS_KEY": str(own.key),
+    }
+
+
 def service_specs(
-    env: Mapping[str, str], *, ports: Mapping[str, Ports], directory: Path
+    env: Mapping[str, str],
+    *,
+    ports: Mapping[str, Ports],
+    directory: Path,
+    certificates: MeshCertificates | None = None,
 ) -> list[ProcessSpec]:
-    """Return the four processes with this environment; logs go to `directory`."""
+    """Return the four processes with this environment; logs go to `directory`.
+
+    `certificates`: each process has its own of them; None leaves all in clear.
+    """
     return [
         ProcessSpec(
             name=service.name,
             command=[sys.executable, "-m", service.module],
             log_path=directory / f"{service.name}.log",
-            env={**env, "PYTHONPATH": str(REPOSITORY_ROOT)},
+            env={
+                **env,
+                **(certificates.settings_of(service.name) if certificates else {}),
+                "PYTHONPATH": str(REPOSITORY_ROOT),
+            },
             cwd=REPOSITORY_ROOT,
-            ready=GrpcReady(f"{LOOPBACK}:{ports[service.name].grpc}", service.service),
+            ready=GrpcReady(
+                f"{LOOPBACK}:{ports[service.name].grpc}", service.service, mesh=certificates
+            ),
             address=f"{LOOPBACK}:{ports[service.name].grpc}",
             stop_timeout_s=30.0,
             restarts_max=RESTARTS_MAX,
@@ -237,9 +266,16 @@ def mesh_specs(
     settings = {**service_environment(stores, ports=by_service, issuer=issuer), **(further or {})}
     replicas = _further()
     settings |= shared_targets(settings, replicas, ports)
-    write_environment(directory / "dev.env", settings)
+    certificates = mesh_certificates(directory) if read_secure() else None
+    for_command = command_settings(certificates) if certificates else {}
+    write_environment(directory / "dev.env", {**settings, **for_command})
     # Variables of the caller win, so that `SECKILL_GATEWAY_FRONT=grpcio make up` does what it says.
-    first = service_specs({**settings, **os.environ}, ports=by_service, directory=directory)
+    first = service_specs(
+        {**settings, **os.environ},
+        ports=by_service,
+        directory=directory,
+        certificates=certificates,
+    )
     return [*first, *replica_specs(first, replicas, ports)]
 
 

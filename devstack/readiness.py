@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from devstack import edge
+from devstack.certificates import MeshCertificates, load_or_create_mesh
 from devstack.grpc_probe import GrpcReady
 from devstack.kafka_probe import count_brokers
 from devstack.mesh import SERVICES
@@ -50,7 +52,8 @@ def check_readiness(state: StackState) -> tuple[Readiness, ...]:
         In the order of starting.
     """
     asked = [*_given_stores(state), *state.processes]
-    probes = [_probe_of(process, state.stores) for process in asked]
+    mesh = load_or_create_mesh(Path(state.certificates)) if state.certificates else None
+    probes = [_probe_of(process, state.stores, mesh) for process in asked]
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = list(pool.map(lambda probe: probe(), probes))
     return tuple(
@@ -87,7 +90,9 @@ def _host_and_port(address: str) -> str:
     return urlsplit(address).netloc.rpartition("@")[2]
 
 
-def _probe_of(process: RunningProcess, stores: Stores) -> Callable[[], bool]:
+def _probe_of(
+    process: RunningProcess, stores: Stores, mesh: MeshCertificates | None
+) -> Callable[[], bool]:
     match process.name:
         case "postgres":
             return lambda: postgres_answers(stores.postgres_dsn)
@@ -97,4 +102,4 @@ def _probe_of(process: RunningProcess, stores: Stores) -> Callable[[], bool]:
             return lambda: count_brokers(stores.kafka_bootstrap) > 0
         case edge.ENVOY:
             return lambda: edge.edge_answers(process.address)
-    return GrpcReady(process.address, _SERVICES.get(process.name, ""))
+    return GrpcReady(process.address, _SERVICES.get(process.name, ""), mesh=mesh)

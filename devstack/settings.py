@@ -9,6 +9,8 @@ from typing import Self
 from devstack.errors import StackError
 
 DEFAULT_DIRECTORY = Path(".seckill")
+# 1: services prove to each other who they are (`make up SECURE=1`).
+SECURE = "SECKILL_LOCAL_SECURE"
 _PORT_MAX = 65_535
 
 
@@ -95,6 +97,18 @@ class LocalSettings:
 def read_directory(env: Mapping[str, str] = os.environ) -> Path:
     """Return the stack's directory: SECKILL_LOCAL_DIR, or `.seckill` in the working directory."""
     return Path(env.get("SECKILL_LOCAL_DIR") or DEFAULT_DIRECTORY).expanduser()
+
+
+def read_secure(env: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the stack is to be secure.
+
+    Raises:
+        StackError: SECKILL_LOCAL_SECURE is neither 0 nor 1.
+    """
+    wanted = env.get(SECURE, "") or "0"
+    if wanted not in {"0", "1"}:
+        raise StackError(f"{SECURE}={wanted}: must be 0 or 1")
+    return wanted == "1"
 
 
 def store_ports(env: Mapping[str, str]) -> tuple[WantedPort, ...]:

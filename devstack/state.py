@@ -46,6 +46,7 @@ class StackState:
         components: what the stores are, by name.
         processes: the children, in the order of starting.
         notes: a line for each thing that differs from what the documentation says.
+        certificates: folder of the stages' certificates; empty if services speak in clear.
     """
 
     supervisor_pid: int
@@ -54,6 +55,7 @@ class StackState:
     components: dict[str, str]
     processes: tuple[RunningProcess, ...]
     notes: tuple[str, ...] = ()
+    certificates: str = ""
 
     def write(self, directory: Path) -> None:
         """Write the state, seen whole or not at all.

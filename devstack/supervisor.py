@@ -10,12 +10,20 @@ from types import FrameType
 
 import structlog
 
+from devstack.certificates import MESH_FOLDER
 from devstack.deadline import POLL_INTERVAL_S, drive
 from devstack.directory import STACK, DirectoryLock, prepare_directory, unusable
 from devstack.errors import StackError
 from devstack.ports import settle_ports
 from devstack.process import Process, ProcessSpec
-from devstack.settings import LocalSettings, Stores, WantedPort, read_directory, store_ports
+from devstack.settings import (
+    LocalSettings,
+    Stores,
+    WantedPort,
+    read_directory,
+    read_secure,
+    store_ports,
+)
 from devstack.stack import LocalStack
 from devstack.state import RunningProcess, StackState, forget_state
 
@@ -77,6 +85,7 @@ class Supervisor:
             StackError: something cannot be started; nothing is left running. Its lines name every
                 port that is not to be had, before anything has been started.
         """
+        read_secure(self._env)
         prepare_directory(self._directory)
         # First: the ports of a stack that runs here already are taken by that one.
         DirectoryLock(self._directory, claimed_by=STACK).require_free()
@@ -205,6 +214,7 @@ class Supervisor:
             components=self._components,
             processes=(*servers, *services),
             notes=self._notes,
+            certificates=str(self._directory / MESH_FOLDER) if read_secure(self._env) else "",
         )
 
 

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 async def start_agent(settings: EdgeSettings, lease: Lease, process: Process) -> None:
     """Follow inventory's sales, and keep routes and lease in line with them."""
     channel: grpc.aio.Channel = await process.enter(
-        open_channel(settings.inventory_target, service=INVENTORY)
+        open_channel(settings.inventory_target, service=INVENTORY, mesh=settings.mesh_tls())
     )
     agent = Agent(settings, lease, clock=SystemClock())
     # Replaces the routes of an earlier agent before anything is granted.
@@ -43,7 +43,7 @@ async def start_steering(settings: EdgeSettings, lease: Lease, process: Process)
     """Follow the gateways' load, and let through as many purchases as they answer."""
     if settings.edge_shed == "off":
         return
-    loads = GatewayLoads(settings.gateway_target)
+    loads = GatewayLoads(settings.gateway_target, mesh=settings.mesh_tls())
     await process.spawn("loads", loads.run())
     await process.spawn("steering", steer(loads, lease))
 

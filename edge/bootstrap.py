@@ -9,6 +9,7 @@ from edge.operators.listener import metrics_cluster
 from edge.operators.methods import AGENT, INVENTORY, ORDER, ROLLBACK
 from edge.routes import GATEWAY
 from edge.settings import EdgeSettings
+from edge.tls import to_stage
 from edge.typed import Json, address_of, extension, seconds, typed
 
 ADMIN = "admin"
@@ -74,6 +75,7 @@ def _for_operators(settings: EdgeSettings) -> list[Json]:
         *(
             {
                 **_replicas(name, target),
+                **to_stage(settings, name),
                 "lb_policy": "LEAST_REQUEST",
                 "connect_timeout": "1s",
                 "typed_extension_protocol_options": _http2(),
@@ -90,6 +92,7 @@ def _for_operators(settings: EdgeSettings) -> list[Json]:
 def _gateway(settings: EdgeSettings) -> Json:
     return {
         **_replicas(GATEWAY, settings.gateway_target),
+        **to_stage(settings, GATEWAY),
         "lb_policy": "LEAST_REQUEST",
         "connect_timeout": "1s",
         "per_connection_buffer_limit_bytes": 1_048_576,

@@ -11,6 +11,9 @@ from xds.data.orca.v3 import orca_load_report_pb2
 from xds.service.orca.v3 import orca_pb2
 
 from edge.shedding import TICK_S, Load
+from seckill.runtime.callers import GATEWAY
+from seckill.runtime.mesh_channel import mesh_channel
+from seckill.runtime.mesh_tls import MeshTls
 
 SERVICE = orca_pb2.DESCRIPTOR.services_by_name["OpenRcaService"].full_name
 METHOD = f"/{SERVICE}/StreamCoreMetrics"
@@ -27,12 +30,23 @@ log = structlog.get_logger()
 class GatewayLoads:
     """The newest report of each replica."""
 
-    def __init__(self, target: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`target`: "dns:///host:port", or without the scheme, or "ipv4:address:port,…"."""
+    def __init__(
+        self,
+        target: str,
+        *,
+        mesh: MeshTls | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            target: "dns:///host:port", or without the scheme, or "ipv4:address:port,…".
+            mesh: the TLS between services; None is in clear.
+        """
         _, fixed, addresses = target.partition("ipv4:")
         self._fixed = addresses.split(",") if fixed else []
         host, _, port = target.removeprefix("dns:///").rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
+        self._mesh = mesh
         self._clock = clock
         self._reports: dict[str, tuple[float, Load]] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
@@ -71,7 +85,7 @@ class GatewayLoads:
 
     async def _follow(self, target: str) -> None:
         try:
-            async with grpc.aio.insecure_channel(target) as channel:
+            async with mesh_channel(target, stage=GATEWAY, tls=self._mesh) as channel:
                 while True:
                     try:
                         await self._follow_once(channel, target)

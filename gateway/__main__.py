@@ -123,6 +123,7 @@ async def open_inventory(
         open_channel(
             settings.inventory_target,
             service=INVENTORY,
+            mesh=settings.mesh_tls(),
             reads=["GetSale", "ListSales"],
         )
     )
@@ -132,7 +133,9 @@ async def open_inventory(
 async def open_orders(settings: GatewaySettings, process: Process) -> Orders:
     """The channel to order_svc, and polling over it."""
     channel: grpc.aio.Channel = await process.enter(
-        open_channel(settings.order_target, service=ORDER, reads=["BatchGetOrders"])
+        open_channel(
+            settings.order_target, service=ORDER, mesh=settings.mesh_tls(), reads=["BatchGetOrders"]
+        )
     )
     return Orders(
         order_pb2_grpc.OrderServiceStub(channel),
@@ -178,6 +181,7 @@ async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
         settings,
         process,
         order_target=settings.order_target,
+        mesh=settings.mesh_tls(),
         admission=admission,
         rules=rules,
     )

@@ -15,6 +15,7 @@ from gateway.rules_feed import RulesFeed
 from gateway.sightings import Sightings
 from gateway.unpaid_cap import UnpaidCap
 from seckill.runtime.channel import open_channel
+from seckill.runtime.mesh_tls import MeshTls
 from seckill.runtime.process import Process
 from seckill.v1 import hoarding_pb2_grpc
 
@@ -42,6 +43,7 @@ async def open_hoarding(
     process: Process,
     *,
     order_target: str,
+    mesh: MeshTls | None,
     admission: Admission,
     rules: RulesFeed,
 ) -> Hoarding:
@@ -51,6 +53,7 @@ async def open_hoarding(
         open_channel(
             order_target,
             service=BUYER_HISTORIES,
+            mesh=mesh,
             reads=["BatchGetBuyerHistories", "RecordSightings"],
         )
     )

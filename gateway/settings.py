@@ -180,6 +180,11 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings, SharedRed
             raise ValueError(
                 "SECKILL_GATEWAY_TLS_CERTIFICATE and SECKILL_GATEWAY_TLS_KEY are set together"
             )
+        if self.gateway_tls_certificate and self.mesh_tls_certificate:
+            raise ValueError(
+                "SECKILL_GATEWAY_TLS_CERTIFICATE is for a gateway that buyers call without an"
+                " edge; with SECKILL_MESH_TLS_CERTIFICATE only the edge and operators call it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -36,7 +36,9 @@ async def open_rules(settings: GatewaySettings, process: Process) -> RulesFeed:
     """The rules of the gate, followed from now on; without order_svc the settings hold."""
     # A channel of its own: its balancing asks for the health of this service.
     channel: grpc.aio.Channel = await process.enter(
-        open_channel(settings.order_target, service=GATE_RULES, breaker=False)
+        open_channel(
+            settings.order_target, service=GATE_RULES, mesh=settings.mesh_tls(), breaker=False
+        )
     )
     feed = RulesFeed(gate_pb2_grpc.GateRulesServiceStub(channel))
     await process.spawn("gate rules", feed.run())

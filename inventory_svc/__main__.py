@@ -75,11 +75,15 @@ async def open_connections(settings: InventorySettings, process: Process) -> Con
     clock = SystemClock()
     client = await process.enter(open_redis(settings))
     orders = await process.enter(
-        open_channel(settings.order_target, service=ORDER_SERVICE, reads=READS)
+        open_channel(
+            settings.order_target, service=ORDER_SERVICE, mesh=settings.mesh_tls(), reads=READS
+        )
     )
     # Asked all the time, also while the order service is away: no reason to refuse other calls.
     confirmations = await process.enter(
-        open_channel(settings.order_target, service=ORDER_SERVICE, breaker=False)
+        open_channel(
+            settings.order_target, service=ORDER_SERVICE, mesh=settings.mesh_tls(), breaker=False
+        )
     )
     registry = SaleRegistry(
         order_pb2_grpc.OrderServiceStub(orders),

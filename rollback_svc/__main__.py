@@ -34,11 +34,16 @@ async def open_parts(
         open_channel(
             settings.order_target,
             service="seckill.v1.OrderService",
+            mesh=settings.mesh_tls(),
             reads=["ListExpired"],
         )
     )
     to_inventory = await process.enter(
-        open_channel(settings.inventory_target, service="seckill.v1.InventoryService")
+        open_channel(
+            settings.inventory_target,
+            service="seckill.v1.InventoryService",
+            mesh=settings.mesh_tls(),
+        )
     )
     timeout_s = settings.rollback_call_timeout_s
     sweeper = Sweeper(

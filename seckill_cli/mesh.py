@@ -112,6 +112,21 @@ def secure(chosen: Security) -> None:
     security = chosen
 
 
+def security_of(target: str) -> Security:
+    """Return how to speak to an address: as chosen, else as the local stack's own operator."""
+    if security.credentials is not None:
+        return security
+    state = local_state()
+    if state is None or not state.certificates or not is_local(target):
+        return security
+    # Not at import: the wheel has no local stack.
+    from devstack.certificates import load_or_create_mesh  # noqa: PLC0415
+
+    mesh = load_or_create_mesh(Path(state.certificates))
+    own = mesh.operator
+    return Security.of(tls=True, ca=mesh.authority, cert=own.certificate, key=own.key)
+
+
 def local_state() -> "StackState | None":
     """Return the local stack that runs from this folder, or None."""
     if not IN_REPOSITORY:
@@ -154,9 +169,10 @@ def target_of(service: str, given: str) -> str:
 
 def aio_channel_to(target: str) -> grpc.aio.Channel:
     """Return a channel to an address, for asyncio; the caller closes it."""
-    if security.credentials is None:
+    credentials = security_of(target).credentials
+    if credentials is None:
         return grpc.aio.insecure_channel(target)
-    return grpc.aio.secure_channel(target, security.credentials)
+    return grpc.aio.secure_channel(target, credentials)
 
 
 @contextmanager
@@ -167,10 +183,11 @@ def channel_to(service: str, given: str) -> Iterator[grpc.Channel]:
         CommandFailed: the service does not answer; says its address and the setting for it.
     """
     target = target_of(service, given)
+    credentials = security_of(target).credentials
     opened = (
         grpc.insecure_channel(target)
-        if security.credentials is None
-        else grpc.secure_channel(target, security.credentials)
+        if credentials is None
+        else grpc.secure_channel(target, credentials)
     )
     with opened as channel:
         try:

@@ -54,7 +54,7 @@ def try_sale(
     target = target_of("gateway", gateway)
     try:
         with SyncSeckillClient(
-            target, credentials=mesh.security.credentials, identity=identity
+            target, credentials=mesh.security_of(target).credentials, identity=identity
         ) as client:
             _play(client, sku, pay=pay)
     except CallFailed as failure:

@@ -29,6 +29,7 @@ from gateway.front.messages import timeout_s
 from gateway.front.sieve import Sieve, SieveOverrun
 from gateway.front.statuses import Headers
 from gateway.front.stream import Owing, Stream
+from seckill.runtime.callers import Caller
 
 if TYPE_CHECKING:
     from gateway.front.http2 import Http2Front
@@ -45,6 +46,8 @@ class CallerConnection(asyncio.Protocol):
         self.engine, self._greeting = server_engine(front.limits)
         self.streams: dict[int, Stream] = {}
         self.peer = ""
+        # None while everybody may call everything.
+        self.caller: Caller | None = None
         # Something is to be written; the library may have something to say; calls and answers
         # since the control frames were last charged.
         self.dirty = False
@@ -79,6 +82,7 @@ class CallerConnection(asyncio.Protocol):
             # The caller has left while we accepted.
             self.abort()
             return
+        self.caller = self.front.caller_at(transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self._transport.write(self._greeting)
 

@@ -37,7 +37,9 @@ from gateway.front.tls import Certificate
 from gateway.metrics import GATEWAY_CONNECTIONS_COUNT
 from seckill.errors import OVERLOADED_WAIT_S
 from seckill.runtime import tracing
+from seckill.runtime.callers import Caller
 from seckill.runtime.listening import CannotListen
+from seckill.runtime.mesh_tls import MeshTls
 
 # Connections are looked at this often; their bounds in time are as exact as this.
 SWEEP_S = 1.0
@@ -107,6 +109,7 @@ class Http2Front:
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._certificate: Certificate | None = None
+        self._mesh: MeshTls | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._draining = False
         self._all_gone = asyncio.Event()
@@ -114,11 +117,19 @@ class Http2Front:
 
     # -- its life --------------------------------------------------------------------------------
 
-    async def listen(self, listen: str, certificate: Certificate | None) -> int:
-        """Serve on "host:port"; returns the port bound. Raises CannotListen if it cannot be."""
+    async def listen(
+        self, listen: str, certificate: Certificate | None, mesh: MeshTls | None = None
+    ) -> int:
+        """Serve on "host:port"; returns the port bound. Raises CannotListen if it cannot be.
+
+        `mesh`: callers prove their stage, and call what it may.
+        """
         host, _, port = listen.rpartition(":")
         self._certificate = certificate
+        self._mesh = mesh
         context = None if certificate is None else certificate.context
+        if mesh is not None:
+            context = mesh.server_context()
         try:
             self._server = await self._loop.create_server(
                 self._protocol,
@@ -183,6 +194,11 @@ class Http2Front:
         self._all_gone.clear()
         return True
 
+    def caller_at(self, transport: asyncio.BaseTransport) -> Caller | None:
+        """Who is at the other end; None while everybody may call everything."""
+        mesh = self._mesh
+        return None if mesh is None else mesh.caller_at(transport.get_extra_info("ssl_object"))
+
     def lost(self, connection: Connection) -> None:
         """A connection has ended."""
         if connection in self._connections:
@@ -204,6 +220,14 @@ class Http2Front:
         if self._door is not None and not is_grpc:
             return self._open_json(connection, event, named, now_s)
         index = self._index.get(named.get(b":path", b""))
+        if connection.caller is not None:
+            path = named.get(b":path", b"").decode("latin-1")
+            if not connection.caller.may_call(path):
+                refusal = statuses.failure(connection.caller.refusal(path))
+                connection.answer(event.stream_id, refusal, whole=event.end_stream)
+                if index is not None:
+                    self.metrics.count_unhandled(index, grpc.StatusCode.PERMISSION_DENIED)
+                return None
         if index is not None and self.queue.refuses(index, timeout_s):
             refusals = self.refusals()
             fields = refusals[(event.stream_id >> 1) % len(refusals)].fields
@@ -238,13 +262,15 @@ class Http2Front:
         # It may be answered at once.
         connection.streams[event.stream_id] = exchange
         method, url = (named.get(name, b"").decode("latin-1") for name in (b":method", b":path"))
-        self.open_json(exchange, method=method, url=url, now_s=now_s)
+        self.open_json(exchange, method=method, url=url, caller=connection.caller, now_s=now_s)
         return exchange if event.stream_id in connection.streams else None
 
-    def open_json(self, exchange: Exchange, *, method: str, url: str, now_s: float) -> None:
+    def open_json(
+        self, exchange: Exchange, *, method: str, url: str, caller: Caller | None, now_s: float
+    ) -> None:
         """Answer a request in JSON at its header fields, or give it a handler."""
         if self._door is not None:
-            self._door.open(exchange, method=method, url=url, now_s=now_s)
+            self._door.open(exchange, method=method, url=url, caller=caller, now_s=now_s)
 
     def half_open(self, stream: HalfOpen) -> None:
         """A request has begun and is not whole; the oldest one goes if there are too many."""

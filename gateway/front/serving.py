@@ -38,7 +38,8 @@ async def http2_front(
         admission: refuses calls of `methods` for which there is no time.
         limits: what callers may take.
         speaks_json: serve the methods as JSON over HTTP/1.1 and 2, too.
-        certificate: None serves in clear.
+        certificate: of a gateway that buyers call without the edge; None serves the mesh, over the
+            mesh's TLS if it has one.
 
     Yields:
         The port bound.
@@ -64,7 +65,7 @@ async def http2_front(
                 speaks_json=speaks_json,
             )
             try:
-                yield await front.listen(listen, certificate)
+                yield await front.listen(listen, certificate, settings.mesh_tls())
                 await front.drain(limits.drain_timeout_s)
             finally:
                 await front.close()

@@ -15,6 +15,9 @@ import grpc
 
 from seckill.runtime import tracing
 from seckill.runtime.breaker import Breaker, is_answer
+from seckill.runtime.callers import stage_of_service
+from seckill.runtime.mesh_channel import mesh_channel
+from seckill.runtime.mesh_tls import MeshTls
 from seckill.runtime.telemetry import client_metrics
 
 # Jittered by gRPC itself; retries happen at this layer only, and only for reads.
@@ -119,18 +122,27 @@ def _named(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
 
 @asynccontextmanager
 async def open_channel(
-    target: str, *, service: str, reads: Sequence[str] = (), breaker: bool = True
+    target: str,
+    *,
+    service: str,
+    mesh: MeshTls | None = None,
+    reads: Sequence[str] = (),
+    breaker: bool = True,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Open a channel to `service` at `target`; it connects on the first call.
 
     Args:
         target: gRPC's name of the server, e.g. "dns:///host:port".
         service: full name of the service, e.g. "seckill.v1.OrderService".
+        mesh: the TLS between services; None is in clear. With it only the stage that serves
+            `service` is spoken to.
         reads: methods that gRPC repeats after UNAVAILABLE; they have a breaker of their own.
         breaker: whether calls are refused while the service does not answer.
     """
-    channel = grpc.aio.insecure_channel(
+    channel = mesh_channel(
         target,
+        stage="" if mesh is None else stage_of_service(service),
+        tls=mesh,
         options=[
             ("grpc.service_config", service_config(service, reads)),
             ("grpc.enable_retries", 1),

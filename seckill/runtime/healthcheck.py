@@ -1,7 +1,8 @@
 """`python -m seckill.runtime.healthcheck TARGET …`: exits with 0 if the service at each is ready.
 
 For container runtimes that, unlike Kubernetes, cannot call a gRPC health service themselves, and
-for `helm test`.
+for `helm test`. It asks in clear: of a mesh with TLS the listener for probes
+(SECKILL_MESH_TLS_PROBE_LISTEN).
 """
 
 import sys

@@ -170,6 +170,9 @@ async def _main(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.stop)
         log.info("starting", service=service)
+        mesh = settings.mesh_tls()
+        if mesh is not None:
+            await process.spawn("mesh certificate", mesh.run())
         await serve(settings, process)
         log.info("stopping", service=service)
     log.info("stopped", service=service)

@@ -17,6 +17,7 @@ from seckill.errors import DeadlinePassed, InvalidField
 from seckill.runtime import request_ids
 from seckill.runtime.faults import fault_of, is_ended
 from seckill.runtime.listening import CannotListen
+from seckill.runtime.mesh_tls import MeshTls
 from seckill.runtime.reflection import enable_reflection
 from seckill.runtime.server_spans import TracedCall, open_call
 from seckill.runtime.settings import ProcessSettings
@@ -35,6 +36,8 @@ LIVE = "live"
 Register = Callable[[grpc.aio.Server], None]
 Decode = Callable[[Any], Any]
 CallMetrics = MethodMetrics | TracedCall
+# Raises NotAllowed if the caller of this context may not make the call.
+Admit = Callable[[grpc.aio.ServicerContext[Any, Any]], None]
 log = structlog.get_logger()
 
 # (does the request stream?, does the response stream?) → what makes a handler of that shape.
@@ -64,7 +67,8 @@ def time_left_s(context: grpc.aio.ServicerContext[Any, Any], most_s: float) -> f
 
 
 class FaultsAndMetrics(grpc.aio.ServerInterceptor):
-    """Names and counts each call, and turns whatever it raises into a status with details.
+    """Names and counts each call, refuses callers who may not make it, and turns whatever it raises
+    into a status with details.
 
     Requests are decoded inside the wrapped handler: gRPC itself answers a malformed one with
     UNKNOWN and the name of a Python class.
@@ -73,9 +77,15 @@ class FaultsAndMetrics(grpc.aio.ServerInterceptor):
         streams: what the server has open.
     """
 
-    def __init__(self, *, passed_on: bool = True) -> None:
-        """`passed_on`: callers are services of the mesh, which have named their calls."""
+    def __init__(self, mesh: MeshTls | None = None, *, passed_on: bool = True) -> None:
+        """Make one.
+
+        Args:
+            mesh: knows who calls; with None everybody may call everything.
+            passed_on: callers are services of the mesh, which have named their calls.
+        """
         self.streams = OpenStreams()
+        self._mesh = mesh
         self._passed_on = passed_on
 
     async def intercept_service(
@@ -107,10 +117,13 @@ class FaultsAndMetrics(grpc.aio.ServerInterceptor):
             or handler.stream_unary
             or handler.stream_stream
         )
+        admit = None
+        if self._mesh is not None:
+            admit = partial(self._mesh.check_caller, path=handler_call_details.method)
         handle = (
-            _streaming(behavior, decode, metrics, self.streams)
+            _streaming(behavior, decode, metrics, admit, self.streams)
             if handler.response_streaming
-            else _unary(behavior, decode, metrics)
+            else _unary(behavior, decode, metrics, admit)
         )
         return _MAKE_HANDLER[handler.request_streaming, handler.response_streaming](
             handle, response_serializer=handler.response_serializer
@@ -138,11 +151,16 @@ async def _decode_each(
 
 
 def _unary(
-    behavior: Callable[..., Awaitable[Any]], decode: Decode, metrics: CallMetrics
+    behavior: Callable[..., Awaitable[Any]],
+    decode: Decode,
+    metrics: CallMetrics,
+    admit: Admit | None,
 ) -> Callable[..., Any]:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with metrics.call() as outcome:
             try:
+                if admit is not None:
+                    admit(context)
                 response = await behavior(decode(request), context)
             except BaseException as error:  # noqa: BLE001 - every fault becomes a status
                 await _abort(error, context, outcome)
@@ -154,7 +172,11 @@ def _unary(
 
 
 def _streaming(
-    behavior: Callable[..., Any], decode: Decode, metrics: CallMetrics, streams: OpenStreams
+    behavior: Callable[..., Any],
+    decode: Decode,
+    metrics: CallMetrics,
+    admit: Admit | None,
+    streams: OpenStreams,
 ) -> Callable[..., Any]:
     """Wrap a handler that yields its responses, or one that writes them to the context."""
 
@@ -162,6 +184,8 @@ def _streaming(
         with metrics.call() as outcome, streams.opened() as stream:
             try:
                 stream.check()
+                if admit is not None:
+                    admit(context)
                 await behavior(decode(request), context)
             except BaseException as error:  # noqa: BLE001 - every fault becomes a status
                 await _abort(stream.fault(error), context, outcome)
@@ -171,6 +195,8 @@ def _streaming(
         with metrics.call() as outcome, streams.opened() as stream:
             try:
                 stream.check()
+                if admit is not None:
+                    admit(context)
                 async for response in behavior(decode(request), context):
                     metrics.sent.inc()
                     stream.sending = True
@@ -250,6 +276,15 @@ def _server_options(listen: str, settings: ProcessSettings) -> list[tuple[str, i
     return options
 
 
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials is None:
+            return server.add_insecure_port(listen)
+        return server.add_secure_port(listen, credentials)
+    except RuntimeError as error:
+        raise CannotListen(listen) from error
+
+
 @asynccontextmanager
 async def serving(
     listen: str,
@@ -267,10 +302,11 @@ async def serving(
     Args:
         listen: "host:port" or "unix:path"; port 0 takes a free one.
         register: adds the servicers.
-        settings: for reflection, the drain and the age of connections.
+        settings: for reflection, the drain and the age of connections, and the mesh's TLS: with it
+            callers prove their stage, and are told no where callers.py does not name it.
         health_state: served as grpc.health.v1.
         services: full names, for reflection.
-        credentials: of TLS; None serves in clear.
+        credentials: of a certificate that callers see in place of the mesh's.
         options: of the server, beside those that all services have.
         passed_on: callers are services of the mesh, which have named their calls.
 
@@ -280,7 +316,8 @@ async def serving(
     Raises:
         CannotListen: `listen` cannot be bound.
     """
-    interceptor = FaultsAndMetrics(passed_on=passed_on)
+    mesh = settings.mesh_tls()
+    interceptor = FaultsAndMetrics(mesh, passed_on=passed_on)
     server = grpc.aio.server(
         interceptors=[interceptor], options=[*_server_options(listen, settings), *options]
     )
@@ -288,13 +325,11 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
     if settings.reflection and settings.profile == "development":
         enable_reflection((*services, health.SERVICE_NAME), server)
-    try:
-        if credentials is None:
-            port = server.add_insecure_port(listen)
-        else:
-            port = server.add_secure_port(listen, credentials)
-    except RuntimeError as error:
-        raise CannotListen(listen) from error
+    if mesh is not None and credentials is None and not listen.startswith("unix:"):
+        credentials = mesh.server_credentials()
+    port = _bind(server, listen, credentials)
+    if settings.mesh_tls_probe_listen:
+        _bind(server, settings.mesh_tls_probe_listen, None)
     await health_state.begin()
     await server.start()
     try:

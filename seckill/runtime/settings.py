@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seckill.runtime.addresses import check_listen, check_target
 from seckill.runtime.failpoints import parse
+from seckill.runtime.mesh_settings import MeshTlsSettings
 from seckill.runtime.trace_settings import TraceSettings
 
 PREFIX = "SECKILL_"
@@ -43,7 +44,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(gt=0)]
 
 
-class ProcessSettings(TraceSettings):
+class ProcessSettings(TraceSettings, MeshTlsSettings):
     """What the process of each service needs."""
 
     model_config = CONFIG

@@ -17,6 +17,20 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class TlsContents:
+    """What is in the files, in PEM; empty for one that is not given.
+
+    Attributes:
+        chain: the certificates of `certificate`, ours first.
+    """
+
+    ca: bytes = b""
+    certificate: bytes = b""
+    key: bytes = b""
+    chain: tuple[x509.Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TlsFiles:
     """Paths of PEM files; "" for one that is not given.
 
@@ -39,19 +53,39 @@ class TlsFiles:
 
     def check(self) -> None:
         """Raise ValueError, naming the variable, unless the files can be read and fit together."""
+        self.read()
+
+    def read(self) -> TlsContents:
+        """Return what is in the files.
+
+        Raises:
+            ValueError: they cannot be read, or do not fit together; names the variable.
+        """
         if bool(self.certificate) != bool(self.key):
             raise ValueError(f"{self.prefix}_CERTIFICATE and {self.prefix}_KEY are set together")
         contents = {variable: read_bytes(variable, path) for variable, path in self.given()}
+        chain: tuple[x509.Certificate, ...] = ()
         if self.ca:
             _parse(f"{self.prefix}_CA", self.ca, _certificates, contents)
         if self.certificate:
-            chain = _parse(f"{self.prefix}_CERTIFICATE", self.certificate, _certificates, contents)
+            chain = tuple(
+                _parse(f"{self.prefix}_CERTIFICATE", self.certificate, _certificates, contents)
+            )
             key = _parse(f"{self.prefix}_KEY", self.key, _private_key, contents)
             if chain[0].public_key() != key.public_key():
                 raise ValueError(
                     f"{self.prefix}_KEY={self.key!r}: is not the key of the certificate in"
                     f" {self.prefix}_CERTIFICATE={self.certificate!r}"
                 )
+        ca, certificate, key = (
+            contents.get(f"{self.prefix}_{name}", b"") for name in ("CA", "CERTIFICATE", "KEY")
+        )
+        return TlsContents(ca, certificate, key, chain)
+
+    def changes(self) -> tuple[tuple[int, int, int], ...]:
+        """Return what differs once a file is another one; raises OSError if one is missing."""
+        stats = [Path(path).stat() for _, path in self.given()]
+        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
 def read_bytes(variable: str, path: str) -> bytes:
@@ -108,7 +142,7 @@ class StoreContext(ssl.SSLContext):
         if not files.ca:
             self.load_default_certs()
         self._files = files
-        self._seen = self._changes()
+        self._seen = files.changes()
         self._load()
 
     def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
@@ -118,7 +152,7 @@ class StoreContext(ssl.SSLContext):
 
     def _reload(self) -> None:
         try:
-            changes = self._changes()
+            changes = self._files.changes()
             if changes != self._seen:
                 # Half of a new pair would spoil the context; what is whole is loaded.
                 self._files.check()
@@ -135,9 +169,6 @@ class StoreContext(ssl.SSLContext):
             self.load_verify_locations(cafile=self._files.ca)
         if self._files.certificate:
             self.load_cert_chain(self._files.certificate, self._files.key)
-
-    def _changes(self) -> tuple[int, ...]:
-        return tuple(Path(path).stat().st_mtime_ns for _, path in self._files.given())
 
 
 @cache

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 
 from devstack import LocalSettings, StackState, start_background, stop_background
+from devstack.certificates import load_or_create_mesh
+from devstack.settings import read_secure
 from seckill.runtime.dev_issuer import load_or_create
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from seckill_cli.demo import report
@@ -27,8 +30,10 @@ from seckill_cli.demo.scenario import Scenario, Tally, draw_crowd
 from seckill_cli.demo.verdict import judge, settle
 from seckill_cli.demo.watching import watched
 from seckill_cli.demo.wave import arrive, worker_count
+from seckill_cli.errors import CommandFailed
+from seckill_cli.load.link import LinkTls
 from seckill_cli.local.stack import SERVICES
-from seckill_cli.mesh import CALL_TIMEOUT_S, local_state
+from seckill_cli.mesh import CALL_TIMEOUT_S, aio_channel_to, local_state
 from seckill_cli.top.series import latencies_ms, recorded
 
 PRICE = sale_pb2.Money(currency="CNY", minor_units=990)
@@ -94,6 +99,8 @@ def _stack() -> Iterator[StackState]:
     """Use the local stack that runs, or start one for the time of the demo."""
     state = local_state()
     if state is not None:
+        if read_secure() and not state.certificates:
+            raise CommandFailed("the mesh is up without SECURE=1; `seckill down` stops it")
         console.print("using the mesh that is up")
         yield state
         return
@@ -122,11 +129,13 @@ async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dic
     addresses = {process.name: process.address for process in state.processes}
     sku = f"demo-{uuid.uuid4().hex[:8]}"
     await _create_sale(addresses["inventory"], sku, scenario)
+    tls = _link_tls(state)
     issuer = load_or_create(LocalSettings.from_env().directory.absolute() / "secrets")
     late = Tally()
     async with watched(state, sku, console) as sampler:
         wave = await arrive(
             gateway=addresses["gateway"],
+            tls=tls,
             issuer=issuer,
             scenario=scenario,
             sku=sku,
@@ -137,7 +146,7 @@ async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dic
         # Of the crowd alone: what comes later is a few calls at a time.
         crowded = [*sampler.samples, await sampler.take(sku)]
         late.paid = wave.tally.paid
-        async with connect(addresses["gateway"]) as clients:
+        async with connect(addresses["gateway"], tls) as clients:
             crowd = Crowd(
                 clients,
                 identity_of=partial(development_identity, issuer),
@@ -169,6 +178,14 @@ async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dic
     )
 
 
+def _link_tls(state: StackState) -> LinkTls | None:
+    """Return with which certificate the crowd calls the gateway, if it needs one."""
+    if not state.certificates:
+        return None
+    mesh = load_or_create_mesh(Path(state.certificates))
+    return LinkTls(mesh.authority, mesh.operator.certificate, mesh.operator.key)
+
+
 async def _create_sale(address: str, sku: str, scenario: Scenario) -> None:
     terms = sale_pb2.SaleTerms(
         sku=sku,
@@ -180,7 +197,7 @@ async def _create_sale(address: str, sku: str, scenario: Scenario) -> None:
     )
     terms.start_time.GetCurrentTime()
     terms.end_time.FromSeconds(terms.start_time.seconds + SALE_S)
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with aio_channel_to(address) as channel:
         stub = inventory_pb2_grpc.InventoryServiceStub(channel)
         for attempt in range(1, SALE_ATTEMPTS_MAX + 1):
             try:

@@ -13,7 +13,7 @@ from seckill.runtime.dev_issuer import TOKEN_TTL_S, DevIssuer
 from seckill.v1 import order_pb2, sale_pb2
 from seckill_cli.demo.buyer import Buyer
 from seckill_cli.demo.scenario import Notes, Scenario, Tally
-from seckill_cli.load.link import CrowdClient
+from seckill_cli.load.link import CrowdClient, LinkTls
 
 CONNECTIONS = 8
 POLL_S = 0.1
@@ -23,7 +23,7 @@ RENEW_AFTER = 0.5
 
 
 @asynccontextmanager
-async def connect(target: str) -> AsyncIterator[list[SeckillClient]]:
+async def connect(target: str, tls: LinkTls | None = None) -> AsyncIterator[list[SeckillClient]]:
     """Open several connections, as a crowd has them."""
     options = (
         ("grpc.use_local_subchannel_pool", 1),
@@ -32,7 +32,7 @@ async def connect(target: str) -> AsyncIterator[list[SeckillClient]]:
     )
     async with AsyncExitStack() as opened:
         yield [
-            await opened.enter_async_context(CrowdClient(target, options=options))
+            await opened.enter_async_context(CrowdClient(target, tls=tls, options=options))
             for _ in range(CONNECTIONS)
         ]
 

@@ -18,6 +18,7 @@ from seckill.runtime.dev_issuer import DevIssuer
 from seckill.v1 import sale_pb2
 from seckill_cli.demo.crowd import Crowd, connect, development_identity
 from seckill_cli.demo.scenario import Notes, Scenario, Tally
+from seckill_cli.load.link import LinkTls
 
 WORKERS_MAX = 4
 # A worker imports and connects within this; then all start together.
@@ -36,6 +37,7 @@ class Share:
     """
 
     gateway: str
+    tls: LinkTls | None
     issuer: DevIssuer
     scenario: Scenario
     sku: str
@@ -59,7 +61,7 @@ def _play(share: Share) -> Arrival:
 
 async def _arrive(share: Share) -> Arrival:
     tally = Tally()
-    async with connect(share.gateway) as clients:
+    async with connect(share.gateway, share.tls) as clients:
         crowd = Crowd(
             clients,
             identity_of=partial(development_identity, share.issuer),
@@ -82,6 +84,7 @@ def worker_count() -> int:
 async def arrive(
     *,
     gateway: str,
+    tls: LinkTls | None = None,
     issuer: DevIssuer,
     scenario: Scenario,
     sku: str,
@@ -94,6 +97,7 @@ async def arrive(
     shares = [
         Share(
             gateway=gateway,
+            tls=tls,
             issuer=issuer,
             scenario=scenario,
             sku=sku,

@@ -11,6 +11,8 @@ import math
 import ssl
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import unquote
 
@@ -194,6 +196,30 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
+@dataclass(frozen=True, slots=True)
+class LinkTls:
+    """PEM files with which a gateway is called that demands a certificate."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """Return them for a socket."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Return them for gRPC."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=self.ca.read_bytes(),
+            private_key=self.key.read_bytes(),
+            certificate_chain=self.certificate.read_bytes(),
+        )
+
+
 class Link:
     """One connection; it is opened by the first call, and again after it was lost."""
 
@@ -337,9 +363,12 @@ def _leave(connection: _Connection, call: _Call) -> None:
 class CrowdClient(SeckillClient):
     """A client whose unary calls take a link; orders are watched through gRPC."""
 
-    def __init__(self, target: str, *, options: Sequence[Option] = ()) -> None:
-        super().__init__(target, options=options)
-        self._link = Link(target)
+    def __init__(
+        self, target: str, *, tls: LinkTls | None = None, options: Sequence[Option] = ()
+    ) -> None:
+        credentials = None if tls is None else tls.credentials()
+        super().__init__(target, credentials=credentials, options=options)
+        self._link = Link(target, security=None if tls is None else tls.context())
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from devstack import LocalSettings, start_background, stop_background
 from devstack.edge import ENVOY
 from devstack.readiness import Readiness, check_readiness
 from devstack.replicas import REPLICAS_MAX, VARIABLE
+from devstack.settings import SECURE
 from seckill_cli import display
 from seckill_cli.display import TextTable, table
 from seckill_cli.errors import CommandFailed
@@ -18,6 +19,10 @@ from seckill_cli.mesh import local_state
 SERVICES = "devstack.mesh:mesh"
 # With Envoy in front, which the public calls.
 PUBLIC_SERVICES = "devstack.edge:public_mesh"
+SECURE_NOTE = (
+    "Secure: every service and the edge prove who they are by certificates of their own, and each"
+    " may call only what it needs. Commands here are an operator's."
+)
 console = display.console()
 
 
@@ -32,11 +37,14 @@ def up(
             show_default="1",
         ),
     ] = None,
+    secure: Annotated[
+        bool, typer.Option(envvar=SECURE, help="Services prove who they are.")
+    ] = False,
 ) -> None:
     """Start Postgres, Valkey, Kafka, the four services and the edge, and keep them running."""
     state = local_state()
     if state is None:
-        env = {**os.environ, VARIABLE: str(replicas or 1)}
+        env = {**os.environ, VARIABLE: str(replicas or 1), SECURE: str(int(secure))}
         with console.status("starting; the first time, Kafka is fetched"):
             state = start_background(services=PUBLIC_SERVICES, env=env)
         console.print("The mesh is up; `seckill down` stops it.")
@@ -46,8 +54,12 @@ def up(
             raise CommandFailed(
                 f"the mesh is up with --replicas {running}; `seckill down` stops it"
             )
+        if secure and not state.certificates:
+            raise CommandFailed("the mesh is up without --secure; `seckill down` stops it")
         console.print("The mesh is up already.")
     console.print(describe(check_readiness(state)))
+    if state.certificates:
+        console.print(SECURE_NOTE)
     for note in state.notes:
         console.print(note)
     edge = next((process for process in state.processes if process.name == ENVOY), None)

@@ -1,6 +1,7 @@
 """Fixtures: the whole mesh, and calls to its services."""
 
 import base64
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,13 +17,22 @@ __all__ = ["prepared_stores"]
 
 
 FRONTS = ("http2", "grpcio")
+# The default front, in a mesh whose services demand certificates.
+SECURE = "secure"
+ALL_SECURE = os.environ.get("SECKILL_TEST_SECURE") == "1"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test marked `both_fronts` over each front of the gateway, others over the default."""
+    """Run a test marked `both_fronts` over each front of the gateway, others over the default;
+    one marked `secure` in a secure mesh, too, and with SECKILL_TEST_SECURE=1 all of them.
+    """
     if "mesh" in metafunc.fixturenames:
-        both = metafunc.definition.get_closest_marker("both_fronts")
-        metafunc.parametrize("mesh", FRONTS if both else FRONTS[:1], indirect=True, scope="session")
+        marked = metafunc.definition.get_closest_marker
+        kinds: tuple[str, ...] = FRONTS if marked("both_fronts") else FRONTS[:1]
+        kinds += (SECURE,) if marked(SECURE) else ()
+        metafunc.parametrize(
+            "mesh", (SECURE,) if ALL_SECURE else kinds, indirect=True, scope="session"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +43,9 @@ def mesh(
 ) -> Iterator[Mesh]:
     """Start the four services on real stores, with the front that the tests ask for."""
     directory: Path = tmp_path_factory.mktemp(f"mesh-{request.param}")
-    settings = {"SECKILL_GATEWAY_FRONT": request.param}
-    with Mesh(prepared_stores, directory=directory, settings=settings) as running:
+    secure = request.param == SECURE
+    settings = {"SECKILL_GATEWAY_FRONT": FRONTS[0] if secure else request.param}
+    with Mesh(prepared_stores, directory=directory, settings=settings, secure=secure) as running:
         yield running
 
 
@@ -96,6 +107,9 @@ def gate_mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory)
         "SECKILL_GATEWAY_TOKEN_TTL_S": "60",
     }
     with Mesh(
-        prepared_stores, directory=tmp_path_factory.mktemp("gate"), settings=settings
+        prepared_stores,
+        directory=tmp_path_factory.mktemp("gate"),
+        settings=settings,
+        secure=ALL_SECURE,
     ) as mesh:
         yield mesh

@@ -29,7 +29,9 @@ pytestmark = pytest.mark.both_fronts
 @pytest.fixture
 async def client(mesh: Mesh) -> AsyncIterator[SeckillClient]:
     """A client without an identity of its own."""
-    async with SeckillClient(mesh.address("gateway")) as opened:
+    async with SeckillClient(
+        mesh.address("gateway"), credentials=mesh.call_credentials()
+    ) as opened:
         yield opened
 
 
@@ -89,7 +91,9 @@ async def test_the_twin_for_threads_does_the_same(mesh: Mesh) -> None:
     sku = await open_sale(mesh, sale_terms(units=1))
 
     def play() -> tuple[Outcome, Outcome, int, int]:
-        with SyncSeckillClient(mesh.address("gateway")) as client:
+        with SyncSeckillClient(
+            mesh.address("gateway"), credentials=mesh.call_credentials()
+        ) as client:
             winner = client.acting_for(mesh.issuer.token(new_id("b")))
             bought = winner.buy(sku)
             user = new_id("b")
@@ -108,7 +112,9 @@ async def test_the_twin_for_threads_does_the_same(mesh: Mesh) -> None:
 async def test_a_buyer_is_answered_through_a_gateway_that_was_killed(mesh: Mesh) -> None:
     """Under the same request id; the record has the calls that failed."""
     sku = await open_sale(mesh, sale_terms(units=1))
-    async with SeckillClient(mesh.address("gateway")) as client:
+    async with SeckillClient(
+        mesh.address("gateway"), credentials=mesh.call_credentials()
+    ) as client:
         user = new_id("b")
         buyer = Buyer(client, user, mesh.issuer.token(user))
         await asyncio.to_thread(mesh.kill, "gateway")

@@ -30,7 +30,7 @@ from tests.kits.factories import PRICE, new_id, sale_terms
 from tests.kits.mesh import Mesh
 from tests.kits.waiting import eventually
 
-pytestmark = pytest.mark.both_fronts
+pytestmark = [pytest.mark.both_fronts, pytest.mark.secure]
 
 
 async def play(
@@ -43,7 +43,7 @@ async def play(
     sku = await open_sale(
         mesh, sale_terms(units=scenario.stock, payment_window_s=scenario.payment_window_s)
     )
-    async with connect(mesh.address("gateway")) as clients:
+    async with connect(mesh.address("gateway"), mesh.link_tls) as clients:
         crowd = Crowd(
             clients,
             identity_of=mesh.issuer.token,

@@ -27,7 +27,7 @@ RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 @pytest.fixture(scope="module")
 def edge(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """Envoy and its agent in front of the mesh."""
-    with Edge(mesh.settings, directory=tmp_path_factory.mktemp("edge")) as running:
+    with Edge(mesh.edge_settings, directory=tmp_path_factory.mktemp("edge")) as running:
         yield running
 
 

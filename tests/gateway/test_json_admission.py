@@ -70,6 +70,6 @@ async def test_who_names_no_deadline_is_let_in_as_if_it_were_a_second(
     """Half a second is too long a wait then; who says that they have ten may wait."""
     exchange = NotedExchange({b"grpc-timeout": named} if named else {})
     door = loaded_door(wait_s)
-    door.open(exchange, method="POST", url=PATH, now_s=0.0)
+    door.open(exchange, method="POST", url=PATH, caller=None, now_s=0.0)
     assert exchange.status == status
     assert (exchange.handler is not None) == (status == 0)

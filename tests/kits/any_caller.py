@@ -23,6 +23,7 @@ from seckill.v1 import (
     rollback_pb2,
 )
 from tests.kits.mesh import Mesh
+from tests.kits.secure.permitted import permitted_stage
 
 # By the service that serves them; a new file of contracts is named here.
 FILES = {
@@ -44,6 +45,7 @@ PROVIDERS = [
     },
     {"name": "stripe", "scheme": "stripe", "secret": "whsec_stripe_signs_with_the_text"},
 ]
+PROCESSES = ("gateway", "inventory", "order", "rollback")
 CALL_S = 20.0
 # A watch ends by its caller's deadline; what it answers to bad input comes at once.
 WATCH_S = 0.3
@@ -98,11 +100,8 @@ class AnyCaller:
             token("shop", roles=["service"]),
             token("operator", roles=["operator", "service"]),
         ]
-        self._channels = {
-            name: grpc.insecure_channel(mesh.address(name))
-            for name in ("gateway", "inventory", "order", "rollback")
-        }
-        self._read = dict.fromkeys(self._channels, 0)
+        self._channels: dict[tuple[str, str], grpc.Channel] = {}
+        self._read = dict.fromkeys(PROCESSES, 0)
 
     def __enter__(self) -> Self:
         self.new_lines()
@@ -126,9 +125,21 @@ class AnyCaller:
                 break
         return answer
 
+    def _channel(self, process: str, path: str) -> grpc.Channel:
+        """Return a channel of a stage that may make this call."""
+        stage = permitted_stage(path)
+        if (process, stage) not in self._channels:
+            address, credentials = self.mesh.address(process), self.mesh.call_credentials(stage)
+            self._channels[process, stage] = (
+                grpc.insecure_channel(address)
+                if credentials is None
+                else grpc.secure_channel(address, credentials)
+            )
+        return self._channels[process, stage]
+
     def _ask(self, process: str, method: MethodDescriptor, payload: bytes, role: int) -> Answer:
-        channel, metadata = self._channels[process], self.identity(role)
         path = f"/{method.containing_service.full_name}/{method.name}"
+        channel, metadata = self._channel(process, path), self.identity(role)
         try:
             if method.server_streaming:
                 watch: Any = channel.unary_stream(path)

@@ -20,7 +20,7 @@ def seckill(mesh: Mesh, *arguments: str, fails: bool = False, status: int | None
     targets["SECKILL_OPERATOR_TOKEN"] = mesh.issuer.token("olga", roles=["operator"])
     done = subprocess.run(
         [sys.executable, "-m", "seckill_cli", *arguments],
-        env={**env, **targets, "COLUMNS": "200", "NO_COLOR": "1"},
+        env={**env, **targets, **mesh.command_settings, "COLUMNS": "200", "NO_COLOR": "1"},
         cwd=REPOSITORY_ROOT,
         capture_output=True,
         text=True,

@@ -18,12 +18,17 @@ from devstack.mesh import (
     TOPIC_SETTINGS,
     TOPICS,
     claim_ports,
+    command_settings,
+    mesh_certificates,
     service_environment,
     service_specs,
 )
 from order_svc.db.migrate import migrate
+from seckill.runtime.callers import EDGE, OPERATOR
 from seckill.runtime.dev_issuer import load_or_create
+from seckill_cli.load.link import LinkTls
 from tests.kits.planted_bug import chosen, command_with
+from tests.kits.secure.permitted import PermittedChannel, credentials_of
 
 FREE_PORTS = {
     variable: "0"
@@ -44,10 +49,20 @@ class Mesh:
     """The four services; a context manager that starts and stops them."""
 
     def __init__(
-        self, stores: Stores, *, directory: Path, settings: Mapping[str, str] | None = None
+        self,
+        stores: Stores,
+        *,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        secure: bool = False,
     ) -> None:
-        """`settings`: SECKILL_ variables that differ from the local stack's."""
+        """
+        Args:
+            settings: SECKILL_ variables that differ from the local stack's.
+            secure: services demand certificates.
+        """
         self.stores = stores
+        self.certificates = mesh_certificates(directory) if secure else None
         self.directory = directory
         self.ports = claim_ports(FREE_PORTS)
         self.issuer = load_or_create(directory / "secrets")
@@ -56,7 +71,12 @@ class Mesh:
             **service_environment(stores, ports=self.ports, issuer=self.issuer),
             **(settings or {}),
         }
-        specs = service_specs({**inherited, **self.settings}, ports=self.ports, directory=directory)
+        specs = service_specs(
+            {**inherited, **self.settings},
+            ports=self.ports,
+            directory=directory,
+            certificates=self.certificates,
+        )
         self._specs: dict[str, ProcessSpec] = {
             # campaigns/proof.py plants a bug here.
             spec.name: replace(spec, command=command_with(spec.command, chosen()))
@@ -113,11 +133,46 @@ class Mesh:
         """Return the host:port of a service."""
         return self._specs[name].address
 
-    def channel(self, name: str) -> grpc.aio.Channel:
-        """Open a channel to a service."""
-        return grpc.aio.insecure_channel(
-            self.address(name), options=[("grpc.use_local_subchannel_pool", 1)]
-        )
+    def channel(self, name: str, *, stage: str = "") -> grpc.aio.Channel:
+        """Open a channel to a service.
+
+        Args:
+            stage: who calls, if services demand certificates; by default whoever may, call by call.
+        """
+        address, options = self.address(name), [("grpc.use_local_subchannel_pool", 1)]
+        certificates = self.certificates
+        if certificates is None:
+            return grpc.aio.insecure_channel(address, options=options)
+
+        def open_as(one: str) -> grpc.aio.Channel:
+            return grpc.aio.secure_channel(
+                address, credentials_of(certificates, one), options=options
+            )
+
+        return open_as(stage) if stage else PermittedChannel(open_as)
+
+    def call_credentials(self, stage: str = OPERATOR) -> grpc.ChannelCredentials | None:
+        """Return what a caller has; None if services speak in clear."""
+        return credentials_of(self.certificates, stage) if self.certificates else None
+
+    @property
+    def link_tls(self) -> LinkTls | None:
+        """What a crowd calls the gateway with; None if services speak in clear."""
+        if self.certificates is None:
+            return None
+        own = self.certificates.operator
+        return LinkTls(self.certificates.authority, own.certificate, own.key)
+
+    @property
+    def edge_settings(self) -> Mapping[str, str]:
+        """The settings with which an edge finds this mesh, and is let in."""
+        own = self.certificates.settings_of(EDGE) if self.certificates else {}
+        return {**self.settings, **own}
+
+    @property
+    def command_settings(self) -> Mapping[str, str]:
+        """The settings with which the command is let in."""
+        return command_settings(self.certificates) if self.certificates else {}
 
     def identity(self, user_id: str) -> tuple[tuple[str, str], ...]:
         """Return the metadata that identifies a buyer."""

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from devstack.authority import Authority, Issued
 from seckill.runtime.settings import load
 from seckill.runtime.store_settings import KafkaSettings, PostgresSettings, RedisSettings
-from tests.kits.secure.authority import Authority, Issued
 
 SECRET = "hunter2"
 PLAIN = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from devstack import Stores
-from tests.kits.secure.authority import Authority, Issued
+from devstack.authority import Authority, Issued
 from tests.kits.secure.debian import pgbouncer_binary, tls_postgres_binaries, tls_redis_binary
 from tests.kits.secure.kafka import SecureKafka
 from tests.kits.secure.pgbouncer import PgBouncer

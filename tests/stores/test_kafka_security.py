@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from devstack import Stores, create_topics
+from devstack.authority import Authority, Issued
 from devstack.mesh import TOPIC_SETTINGS, TOPICS
 from inventory_svc.durability import unsafe_kafka_settings
 from order_svc.db.migrate import migrate
@@ -16,7 +17,6 @@ from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_writer import Message, open_writer
 from seckill.runtime.store_settings import KafkaSettings, PostgresSettings
 from tests.kits.mesh import Mesh
-from tests.kits.secure.authority import Authority, Issued
 from tests.kits.secure.kafka import PASSWORD, USER, SecureKafka
 from tests.kits.secure.postgres import SecurePostgres
 from tests.kits.secure.redis import SecureRedis

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from devstack.authority import Authority, Issued
 from order_svc.db.database import SchemaMissing, open_database, wait_for_schema
 from order_svc.settings import OrderSettings
 from tests.kits.order_store import settings_for
-from tests.kits.secure.authority import Authority, Issued
 from tests.kits.secure.postgres import PASSWORD, SecurePostgres
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,10 @@ import pytest
 from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
+from devstack.authority import Authority, Issued
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.redis_client import check_writable, open_redis, redis_faults, send_all
 from seckill.runtime.store_settings import RedisSettings
-from tests.kits.secure.authority import Authority, Issued
 from tests.kits.secure.redis import PASSWORD, SecureRedis
 
 

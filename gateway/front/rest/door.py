@@ -21,6 +21,7 @@ from gateway.front.rest.calls import ASSUMED_S, CALL_S, JsonCall, PassedJson
 from gateway.front.rest.exchange import Exchange
 from gateway.front.rest.routes import Routes, Target
 from seckill.errors import InvalidField, Overloaded, SeckillError
+from seckill.runtime.callers import Caller
 
 if TYPE_CHECKING:
     from gateway.front.passthrough import PassedThrough
@@ -45,7 +46,9 @@ class JsonDoor:
         self._index = {method.path: index for index, method in enumerate(methods)}
         self._channel: grpc.aio.Channel | None = None
 
-    def open(self, exchange: Exchange, *, method: str, url: str, now_s: float) -> None:
+    def open(
+        self, exchange: Exchange, *, method: str, url: str, caller: Caller | None, now_s: float
+    ) -> None:
         """Answer a request at its header fields, or give its exchange a handler."""
         try:
             target = self._routes.find(method, url)
@@ -56,6 +59,8 @@ class JsonDoor:
             if left_s < 0:
                 raise InvalidField([("grpc-timeout", "is malformed")])
             exchange.body_bytes_max = target.route.decoder.bytes_max
+            if caller is not None:
+                caller.check(target.route.path)
             index = self._index.get(target.route.path)
             if index is None:
                 self._pass(exchange, target)

@@ -14,6 +14,7 @@ from gateway.front.rest.answers import HeadersTooLarge, RequestTimeout
 from gateway.front.rest.decoding import RAW_BYTES_MAX
 from gateway.front.rest.http1_exchange import Http1Exchange
 from seckill.errors import InvalidField, SeckillError
+from seckill.runtime.callers import Caller
 
 if TYPE_CHECKING:
     from gateway.front.http2 import Http2Front
@@ -56,6 +57,7 @@ class Http1Connection(asyncio.Protocol):
         self._ends_at_s = 0.0
         self.opened_s = 0.0
         self.peer = ""
+        self._caller: Caller | None = None
 
     @property
     def retiring(self) -> bool:
@@ -71,6 +73,7 @@ class Http1Connection(asyncio.Protocol):
             self.abort()
             return
         self.peer = peer
+        self._caller = self._front.caller_at(transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -175,7 +178,9 @@ class Http1Connection(asyncio.Protocol):
             self._break_off(problem)
             return
         url = self._url.decode("latin-1")
-        self._front.open_json(exchange, method=method, url=url, now_s=self.opened_s)
+        self._front.open_json(
+            exchange, method=method, url=url, caller=self._caller, now_s=self.opened_s
+        )
         if exchange.handler is None:
             return
         if _length(named) > exchange.body_bytes_max:

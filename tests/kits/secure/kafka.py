@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from devstack.authority import Authority
 from devstack.kafka import KafkaServer
 from devstack.ports import LOOPBACK, pick_free_port
-from tests.kits.secure.authority import Authority
 
 USER, PASSWORD = "seckill", "of-the-mesh"
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")

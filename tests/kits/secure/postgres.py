@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from devstack.authority import Authority
 from devstack.ports import LOOPBACK
 from devstack.process import ProcessSpec
 from devstack.server import Server, plain_environment
-from tests.kits.secure.authority import Authority
 
 USER, PASSWORD, DATABASE = "seckill", "of-the-mesh", "postgres"
 INITDB_TIMEOUT_S = 60.0

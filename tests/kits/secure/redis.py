@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import ClassVar
 
+from devstack.authority import Authority, Issued
 from devstack.ports import LOOPBACK
 from devstack.valkey import ValkeyServer
-from tests.kits.secure.authority import Authority, Issued
 
 USER, PASSWORD = "seckill", "of-the-mesh"
 # As docs/stores.md has it.
