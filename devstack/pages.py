@@ -10,12 +10,11 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge import development_keys
+from edge.development_keys import PROVIDER
 from edge.pages import build
-from edge.web import DEVELOPMENT
 
 FOLDER = "web"
-KEYS = "keys.json"
-PROVIDER = "demopay"
 SECRET_NAME = "demopay-secret"  # noqa: S105 - a file's name
 SECRET_BYTES = 32
 
@@ -42,19 +41,4 @@ def prepare_pages(env: Mapping[str, str], folder: Path) -> None:
     development = env.get("SECKILL_PROFILE") == "development" and "SECKILL_GATEWAY_JWKS" in env
     build(folder, development=development)
     if development:
-        path = folder / DEVELOPMENT / KEYS
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(_keys(env)))
-
-
-def _keys(env: Mapping[str, str]) -> dict[str, object]:
-    (key,) = json.loads(Path(env["SECKILL_GATEWAY_JWKS"]).read_text())["keys"]
-    providers = json.loads(env.get("SECKILL_ORDER_PAYMENT_PROVIDERS") or "[]")
-    ours = [one for one in providers if one["name"] == PROVIDER]
-    return {
-        "issuer": env["SECKILL_GATEWAY_JWT_ISSUER"],
-        "audience": env["SECKILL_GATEWAY_JWT_AUDIENCE"],
-        "keyId": key["kid"],
-        "key": key["k"],
-        "provider": {"name": PROVIDER, "secret": ours[0]["secret"]} if ours else None,
-    }
+        development_keys.write(folder, env)

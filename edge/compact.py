@@ -12,10 +12,14 @@ from collections.abc import Iterator
 TYPE = re.compile(r"/\*\* @[^*]*\*/ ?")
 # What is in quotes stays as it is, whatever it looks like.
 QUOTED = re.compile(r'("(?:\\.|[^"\\])*"|`[^`]*`)')
-# Where a script's spaces mean nothing. Not around + and -, which may not meet themselves.
-SCRIPT_SPACES = re.compile(r"\s*([=*,<>?:&|(){};])\s*")
+# Where a script's spaces mean nothing. Around + and - they do not between values alone: the two may
+# not meet each other.
+SCRIPT_SPACES = re.compile(r"\s*([=*,<>?:&|(){};!%\[\]])\s*")
+SUM_SPACES = re.compile(r"(?<=[\w)\]]) ([-+]) (?=[\w(])")
 # Where a style's do not: behind these, and before a brace.
 STYLE_SPACES = re.compile(r"([{};,]|: )\s*")
+# Behind these a script's next line needs no line of its own.
+GOES_ON = ("{", "(", "[", ",", ";")
 BEFORE_BRACE = re.compile(r"\s+{")
 
 
@@ -26,7 +30,8 @@ def compact(text: str, suffix: str) -> str:
         ValueError: a script has a text that spans lines.
     """
     if suffix == ".js":
-        return "\n".join(_tight_script(line) for line in _code_lines(text)) + "\n"
+        lines = (_tight_script(line) for line in _code_lines(text))
+        return "".join(line if line.endswith(GOES_ON) else f"{line}\n" for line in lines)
     if suffix == ".css":
         joined = BEFORE_BRACE.sub("{", " ".join(_code_lines(text)))
         return STYLE_SPACES.sub(lambda found: found[1].strip(), joined).replace(";}", "}")
@@ -49,7 +54,14 @@ def _code_lines(text: str) -> Iterator[str]:
 
 def _tight_script(line: str) -> str:
     parts = QUOTED.split(TYPE.sub("", line))
-    # Every second part is in quotes.
+    # Every second part is in quotes, and needs no space before it.
+    last = len(parts) - 1
     return "".join(
-        part if place % 2 else SCRIPT_SPACES.sub(r"\1", part) for place, part in enumerate(parts)
+        part if place % 2 else _tight_code(part, before_quote=place < last)
+        for place, part in enumerate(parts)
     )
+
+
+def _tight_code(code: str, *, before_quote: bool) -> str:
+    tight = SCRIPT_SPACES.sub(r"\1", SUM_SPACES.sub(r"\1", code))
+    return tight.rstrip() if before_quote else tight

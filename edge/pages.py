@@ -4,14 +4,19 @@ There is little to do, as browsers read the sources as they are. Each script, st
 text loses its comments and gets a name with a hash of its content, so that caches may keep it for
 good; pages keep theirs and name those. Pages also list all scripts that they will need, so that a
 browser fetches them at once.
-With `--development` there is a sign-in without a password besides (devstack adds the keys to it).
+With `--development` there is a sign-in without a password besides, and with a development issuer in
+the environment (SECKILL_GATEWAY_JWKS) its keys.
 """
 
 import argparse
 import hashlib
+import json
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from edge import development_keys
 from edge.compact import compact
 from edge.web import DEVELOPMENT, HASH_CHARACTERS
 
@@ -27,7 +32,7 @@ REFERENCES = {
     ),
     ".html": re.compile(r"""(?P<before>\s(?:href|src)=)"(?P<name>\.{1,2}/[^"]+)"""),
 }
-STATIC_IMPORT = re.compile(r"""(?:\bfrom|^import)\s+"(?P<name>\./[^"]+)""", re.MULTILINE)
+STATIC_IMPORT = re.compile(r"""\b(?:from|import)\s*"(?P<name>\./[^"]+)""")
 ENTRY = re.compile(r"""<script type="module" src="(?P<name>/[^"]+)""")
 
 
@@ -88,17 +93,27 @@ class Site:
         return REFERENCES[source.suffix].sub(rewrite, source.read_text(encoding="utf-8"))
 
 
-def build(folder: Path, *, development: bool = False, sources: Path = SOURCES) -> None:
+def build(
+    folder: Path,
+    *,
+    development: bool = False,
+    config: Mapping[str, str] | None = None,
+    more: Path | None = None,
+    sources: Path = SOURCES,
+) -> None:
     """Build the site into a folder; files of an earlier one that it does not have are removed.
 
     Args:
         folder: where the site goes; created if it is not there.
         development: whether the sign-in for development is in it.
+        config: what the shop sets, over what stands in config.json of the sources.
+        more: folder whose files go to the site's root, too; one of the same path wins.
         sources: web/.
 
     Raises:
         BadReference: a file names another one that is not there.
-        OSError: the folder cannot be written.
+        ValueError: the configuration has a name that pages do not read.
+        OSError: a folder cannot be read or written.
     """
     site = Site()
     sections = {**SECTIONS, DEVELOPMENT: DEVELOPMENT} if development else SECTIONS
@@ -106,9 +121,21 @@ def build(folder: Path, *, development: bool = False, sources: Path = SOURCES) -
         for source in sorted((sources / section).rglob("*.html")):
             inside = source.relative_to(sources / section).as_posix()
             site.add_page(source.resolve(), f"{prefix}/{inside}".lstrip("/"))
-    config = sources / (DEVELOPMENT if development else "store") / CONFIG
-    site.files[CONFIG] = config.read_bytes()
-    _write(folder, site.files)
+    known = json.loads((sources / (DEVELOPMENT if development else "store") / CONFIG).read_text())
+    if unknown := (config or {}).keys() - known.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))}: pages read only {', '.join(known)}")
+    site.files[CONFIG] = f"{json.dumps(known | dict(config or {}))}\n".encode()
+    _write(folder, site.files | _plain_files(more))
+
+
+def _plain_files(folder: Path | None) -> dict[str, bytes]:
+    """Return the files of a folder, but for hidden ones: a mounted ConfigMap has some."""
+    found = sorted(folder.iterdir()) if folder else ()
+    return {
+        path.name: path.read_bytes()
+        for path in found
+        if path.is_file() and not path.name.startswith(".")
+    }
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
@@ -133,8 +160,21 @@ def main() -> None:
     parser.add_argument(
         "--development", action="store_true", help="with a sign-in without a password"
     )
+    parser.add_argument(
+        "--config", type=json.loads, default={}, metavar="JSON", help="what the shop sets"
+    )
+    parser.add_argument(
+        "--add", type=Path, metavar="FOLDER", help="whose files go to the site's root, too"
+    )
     arguments = parser.parse_args()
-    build(arguments.folder, development=arguments.development)
+    build(
+        arguments.folder,
+        development=arguments.development,
+        config=arguments.config,
+        more=arguments.add,
+    )
+    if arguments.development:
+        development_keys.write(arguments.folder, os.environ)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from edge.settings import EdgeSettings
 from edge.transcoding import NAME as TRANSCODER
 from edge.transcoding import SERVICE
 from edge.typed import Json, overwritten, seconds, switched_off
-from edge.web import WebFile, file_routes
+from edge.web import WebFile, file_routes, policy_with
 from seckill.errors import NotImplementedYet, SeckillError
 from seckill.runtime.sale_view import SKU_METADATA
 
@@ -117,9 +117,10 @@ def refuse(match: Json, error: SeckillError, *, http_status: int) -> list[Json]:
 def base_routes(settings: EdgeSettings, files: tuple[WebFile, ...]) -> list[Json]:
     """Return all routes of an edge that refuses nothing by itself."""
     nothing = refuse({"prefix": "/"}, NotImplementedYet("there is no such method"), http_status=404)
+    policy = policy_with(settings.attestation_origins)
     return [
         clock_route(),
         *gateway_routes(settings),
-        *file_routes(settings.edge_web_directory, files),
+        *file_routes(settings.edge_web_directory, files, policy=policy),
         *nothing,
     ]

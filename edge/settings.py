@@ -15,6 +15,10 @@ Rate = Annotated[int, Field(ge=0, le=10_000_000)]
 ORIGIN = r"^(\*|https?://[^/\s,]+)$"
 
 
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
 class EdgeSettings(OperatorSettings, ProcessSettings):
     """Read from SECKILL_EDGE_…; see ProcessSettings for what all processes have."""
 
@@ -50,6 +54,9 @@ class EdgeSettings(OperatorSettings, ProcessSettings):
     edge_cors_origins: str = ""
     # Folder of static files, served under /; empty serves none.
     edge_web_directory: str = ""
+    # Origins of an attestation provider, comma-separated, e.g. https://challenges.cloudflare.com:
+    # the pages' policy lets its widget run, show itself and call home. Empty: only ours runs.
+    edge_attestation_origins: str = ""
     # What is logged: nothing; calls that failed by a fault of the mesh or were slow; everything.
     edge_access_log: Literal["off", "faults", "all"] = "faults"
     # A call slower than this is in the log of faults, unless it is a watch.
@@ -106,14 +113,22 @@ class EdgeSettings(OperatorSettings, ProcessSettings):
     @property
     def origins(self) -> tuple[str, ...]:
         """Origins whose pages may call."""
-        return tuple(part.strip() for part in self.edge_cors_origins.split(",") if part.strip())
+        return _parts(self.edge_cors_origins)
 
-    @field_validator("edge_cors_origins")
+    @property
+    def attestation_origins(self) -> tuple[str, ...]:
+        """Origins whose scripts and frames the pages may use."""
+        return tuple(
+            part.strip() for part in self.edge_attestation_origins.split(",") if part.strip()
+        )
+
+    @field_validator("edge_cors_origins", "edge_attestation_origins")
     @classmethod
-    def _origins_parse(cls, value: str) -> str:
-        for part in value.split(","):
-            if part.strip() and re.match(ORIGIN, part.strip()) is None:
-                raise ValueError(f"{part.strip()!r} is not an origin like https://shop.example")
+    def _origins_parse(cls, value: str, info: ValidationInfo) -> str:
+        every_page_may = info.field_name == "edge_cors_origins"
+        for origin in _parts(value):
+            if re.match(ORIGIN, origin) is None or (origin == "*" and not every_page_may):
+                raise ValueError(f"{origin!r} is not an origin like https://shop.example")
         return value
 
     @field_validator("gateway_front", "gateway_json")

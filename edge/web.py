@@ -92,6 +92,15 @@ def of_the_public(files: tuple[WebFile, ...]) -> tuple[WebFile, ...]:
     return tuple(file for file in files if not file.path.startswith(CONSOLE))
 
 
+def policy_with(origins: tuple[str, ...]) -> str:
+    """Return the policy of pages that may also run, frame and call these origins."""
+    if not origins:
+        return POLICY
+    allowed = " ".join(("'self'", *origins))
+    scripts = POLICY.replace("script-src 'self'", f"script-src {allowed}")
+    return f"{scripts}; frame-src {allowed}; connect-src {allowed}"
+
+
 def file_routes(folder: str, files: tuple[WebFile, ...], *, policy: str = POLICY) -> list[Json]:
     """Return two routes a file: for browsers that have it already, and for the others.
 

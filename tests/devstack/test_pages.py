@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from devstack.pages import PROVIDER, payment_providers, prepare_pages
+from devstack.pages import payment_providers, prepare_pages
+from edge.development_keys import PROVIDER
 from seckill.runtime.dev_issuer import load_or_create
 
 

@@ -1,6 +1,7 @@
 """The build of the pages: names by content, nothing for development in production."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from edge.compact import compact
 from edge.pages import BadReference, build
 from edge.settings import EdgeSettings
-from edge.web import FOR_GOOD, WebFile, file_routes, list_files
+from edge.web import FOR_GOOD, POLICY, WebFile, file_routes, list_files, policy_with
 
 PROFILES = ("development", EdgeSettings().profile)
 
@@ -43,6 +44,32 @@ def test_a_build_replaces_an_earlier_one(tmp_path: Path) -> None:
     build(tmp_path)
     assert not old.exists()
     assert not [path for path in files(tmp_path) if "dev" in path.parts]
+
+
+def test_a_shop_sets_addresses_and_adds_files(tmp_path: Path) -> None:
+    """Beside what the pages know by themselves; hidden files of a mounted folder are left out."""
+    more = tmp_path / "more"
+    (more / "..data").mkdir(parents=True)
+    (more / "attestation.js").write_text("export default null;")
+    (more / ".hidden").write_text("")
+    out = tmp_path / "out"
+    build(out, config={"signIn": "/sign-in/"}, more=more)
+    config = json.loads((out / "config.json").read_text())
+    assert config == {"signIn": "/sign-in/", "pay": "", "attestation": ""}
+    assert (out / "attestation.js").read_text() == "export default null;"
+    assert not [path for path in files(out) if path.name.startswith(".")]
+    with pytest.raises(ValueError, match="signin: pages read only signIn, pay, attestation"):
+        build(out, config={"signin": "/sign-in/"})
+
+
+def test_a_policy_names_further_origins_only_where_they_are_wanted() -> None:
+    """Their scripts, frames and calls; never anything inline."""
+    assert policy_with(()) == POLICY
+    policy = policy_with(("https://widget.example",))
+    for rule in ("script-src", "frame-src", "connect-src"):
+        assert f"{rule} 'self' https://widget.example" in policy
+    assert "style-src 'self';" in policy
+    assert "unsafe" not in policy
 
 
 def test_a_build_refuses_a_name_of_nothing(tmp_path: Path) -> None:
@@ -102,10 +129,13 @@ def test_comments_and_needless_spaces_are_left_out() -> None:
  */
 const a = "// not one; { kept }";
 
-  call(`/* nor this */ ${a}`, a - -1, /** @type {any} */ (a));
+  call(`/* nor this */ ${a}`, a - -1, a + (b), /** @type {any} */ (a));
+if (a) b("c");
+d()
 """
     assert compact(script, ".js") == (
-        """const a="// not one; { kept }";\ncall(`/* nor this */ ${a}`,a - -1,(a));\n"""
+        """const a="// not one; { kept }";"""
+        """call(`/* nor this */ ${a}`,a - -1,a+(b),(a));if(a)b("c");d()\n"""
     )
     style = """/* A comment. */
 a:hover,

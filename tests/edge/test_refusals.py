@@ -165,6 +165,8 @@ def test_files_are_listed_without_hidden_ones_and_within_bounds(tmp_path: Path) 
         ({"edge_client_certificates": "optional"}, "edge_client_ca"),
         ({"edge_client_certificates": "required"}, "edge_client_certificates"),
         ({"edge_cors_origins": "https://shop.example/path"}, "edge_cors_origins"),
+        ({"edge_attestation_origins": "https://widget.example/path"}, "edge_attestation_origins"),
+        ({"edge_attestation_origins": "*"}, "edge_attestation_origins"),
         ({"gateway_target": "gateway"}, "gateway_target"),
         ({"gateway_front": "grpcio"}, "gateway_front"),
         ({"gateway_json": "off", "edge_json": "passed"}, "gateway_json"),

@@ -1,6 +1,9 @@
 """compose.yaml says nothing that the services do not understand; it is read here, not run."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from devstack import mesh
+from edge.development_keys import PROVIDER
 from edge.settings import EdgeSettings
 from gateway.settings import GatewaySettings
 from inventory_svc.settings import InventorySettings
@@ -40,7 +44,11 @@ PINNED = re.compile(r"([a-z0-9-]+/)?[a-z0-9_-]+:v?\d+\.\d+(\.\d+)?")
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == OWN_IMAGE}
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name != "secrets"])
+# These two read no settings of a service.
+TOOLS = {"secrets", "pages"}
+
+
+@pytest.mark.parametrize("name", sorted(OURS.keys() - TOOLS))
 def test_each_service_starts_with_its_settings(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +83,29 @@ def test_the_issuers_container_prints_an_identity(
         issuer=issuer.issuer,
     )
     assert claims["sub"] == "alice"
+
+
+def test_pages_sign_in_and_pay_as_the_mesh_understands_it(tmp_path: Path) -> None:
+    """With the issuer of gateway and order, the provider of order; where Envoy looks for them."""
+    given = SERVICES["pages"]["environment"]
+    known = SERVICES["gateway"]["environment"] | SERVICES["order"]["environment"]
+    assert given.items() <= known.items()
+    (module, folder, option) = SERVICES["pages"]["command"]
+    edge = SERVICES["edge-agent"]["environment"]
+    assert folder == edge["SECKILL_EDGE_WEB_DIRECTORY"]
+    assert folder == edge["SECKILL_EDGE_OPERATOR_WEB_DIRECTORY"]
+    jwks = {"SECKILL_GATEWAY_JWKS": str(load_or_create(tmp_path / "secrets").jwks_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(tmp_path), option],
+        env=given | jwks,
+        cwd=ROOT,
+        check=True,
+    )
+    assert done.returncode == 0
+    keys = json.loads((tmp_path / "dev" / "keys.json").read_text())
+    assert keys["provider"]["name"] == PROVIDER
+    for port in SERVICES["edge"]["ports"]:
+        assert port.startswith("127.0.0.1:")
 
 
 def test_each_image_is_pinned_and_ours_is_built_the_one_way() -> None:

@@ -35,6 +35,7 @@ PATTERNS = {
     "gateway_ip_exempt": rf"^({_NETWORK}(, *{_NETWORK})*)?$",
     "gateway_trusted_proxies": rf"^({_NETWORK}(, *{_NETWORK})*)?$",
     "edge_cors_origins": r"^(\*|https?://[^,/\s]+(, *https?://[^,/\s]+)*)?$",
+    "edge_attestation_origins": r"^(https?://[^,/\s]+(, *https?://[^,/\s]+)*)?$",
 }
 _KEPT = (
     "type",

@@ -13,7 +13,8 @@
     {{- include "seckill.peer" (dict "root" $.root "component" $caller) | nindent 4 }}
     {{- end }}
     {{- end }}
-    {{- if and .root.Values.edge.enabled (has .component (list "gateway" "inventory")) }}
+    {{- $edge_calls := or (has .component (list "gateway" "inventory")) .root.Values.edge.operators.enabled }}
+    {{- if and .root.Values.edge.enabled $edge_calls }}
     {{- include "seckill.peer" (dict "root" .root "component" "edge") | nindent 4 }}
     {{- end }}
     {{- include "seckill.peer" (dict "root" .root "component" "test") | nindent 4 }}

@@ -28,13 +28,19 @@
 {{- $_ := set $settings "gateway_jwt_audience" $jwt.audience -}}
 {{- end -}}
 {{- if and (eq .component "order") $jwks -}}
-{{- $jwt := .root.Values.order.operators.jwt -}}
-{{- $_ := set $settings "order_operator_jwks" (default $file $jwks.url) -}}
-{{- $_ := set $settings "order_operator_jwt_issuer" (ternary (include "seckill.trialIssuer" .) $jwt.issuer $trial) -}}
-{{- $_ := set $settings "order_operator_jwt_audience" $jwt.audience -}}
+{{- $settings = merge $settings (include "seckill.operatorSettings" .root | fromYaml) -}}
 {{- end -}}
 {{- $own := get (get .root.Values .component) "settings" -}}
 {{- include "seckill.variables" (mergeOverwrite $settings (deepCopy .root.Values.settings) (deepCopy $own)) }}
+{{- end }}
+
+{{/* Who is an operator, for the order service and the operators' listener, as YAML. */}}
+{{- define "seckill.operatorSettings" -}}
+{{- $jwks := include "seckill.jwks" (dict "root" . "component" "order") | fromYaml -}}
+{{- $jwt := .Values.order.operators.jwt -}}
+order_operator_jwks: {{ default (printf "%s/jwks.json" (include "seckill.keysFolder" .)) $jwks.url | quote }}
+order_operator_jwt_issuer: {{ ternary (include "seckill.trialIssuer" .) $jwt.issuer .Values.trialIdentity.enabled | quote }}
+order_operator_jwt_audience: {{ $jwt.audience | quote }}
 {{- end }}
 
 {{/* Settings as environment variables. */}}

@@ -28,6 +28,12 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if $values.edge.operators.enabled -}}
+{{- if not $values.edge.enabled }}{{ fail "edge.operators.enabled: needs edge.enabled" }}{{ end -}}
+{{- if not (include "seckill.jwks" (dict "root" . "component" "order")) -}}
+{{- fail "edge.operators.enabled: needs order.operators.jwks: the keys that say who is an operator" -}}
+{{- end -}}
+{{- end -}}
 {{- with $values.edge.tls -}}
 {{- if .certificate.enabled -}}
 {{- if not .certificate.issuerRef.name }}{{ fail "edge.tls.certificate.issuerRef.name: is required with edge.tls.certificate.enabled" }}{{ end -}}

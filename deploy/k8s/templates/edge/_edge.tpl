@@ -12,14 +12,30 @@
 - name: authority
   secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
+{{- if include "seckill.operatorKeysMounted" . }}
+{{ include "seckill.jwksVolume" (dict "root" . "component" "order") }}
+{{- end }}
+{{- with include "seckill.edgeFiles" . }}
+- name: pages
+  configMap: {name: {{ . | quote }}}
+{{- end }}
 {{- end }}
 
-{{/* A container of our own image in the edge's pod. Takes (dict "root" $ "module" "edge"). */}}
+{{/* What builds the pages into the folder that Envoy serves. */}}
+{{- define "seckill.edgePages" -}}
+{{- $arguments := list "edge.pages" (include "seckill.edgePagesFolder" .) "--config" (toJson .Values.edge.pages.config) -}}
+{{- if include "seckill.edgeFiles" . }}{{ $arguments = concat $arguments (list "--add" (include "seckill.edgeFilesFolder" .)) }}{{ end -}}
+{{- include "seckill.edgeOwn" (dict "root" . "arguments" $arguments "files" (include "seckill.edgeFiles" .)) }}
+{{- end }}
+
+{{/* A container of our own image in the edge's pod. Takes (dict "root" $ "arguments" (list "edge")), and
+what it reads beside its settings: "keys", "files". */}}
 {{- define "seckill.edgeOwn" -}}
 {{- $scope := dict "root" .root "component" "edge" -}}
 image: {{ include "seckill.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-args: [{{ .module }}]
+args:
+  {{- toYaml .arguments | nindent 2 }}
 envFrom:
   - configMapRef:
       name: {{ include "seckill.fullname" .root }}-edge
@@ -34,6 +50,12 @@ resources:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: edge, mountPath: {{ include "seckill.edgeFolder" .root }}}
+{{- if .keys }}
+  - {name: jwks, mountPath: {{ include "seckill.keysFolder" .root }}, readOnly: true}
+{{- end }}
+{{- if .files }}
+  - {name: pages, mountPath: {{ include "seckill.edgeFilesFolder" .root }}, readOnly: true}
+{{- end }}
 {{- with include "seckill.field" (merge (dict "field" "extraVolumeMounts") $scope) }}
   {{- . | nindent 2 }}
 {{- end }}
@@ -56,6 +78,9 @@ args:
   - warning
 ports:
   - {name: public, containerPort: {{ $ports.public }}}
+{{- if $edge.operators.enabled }}
+  - {name: operators, containerPort: {{ $ports.operators }}}
+{{- end }}
   - {name: envoy-metrics, containerPort: {{ $ports.stats }}}
 startupProbe:
   httpGet: {path: /ready, port: envoy-metrics}
