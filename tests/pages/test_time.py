@@ -1,6 +1,7 @@
 """Time on the pages: the start by the server's clock, and units that come back."""
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import expect
@@ -38,6 +39,14 @@ addEventListener("DOMContentLoaded", () => {
     if (button?.getAttribute("aria-disabled") === "false") globalThis.aliveMs ||= now();
   }).observe(document.body, { attributes: true, subtree: true });
 });
+"""
+# Keeps what the system would show of them.
+NOTE_NOTIFICATIONS = """
+globalThis.told = [];
+globalThis.Notification = class {
+  static permission = "granted";
+  constructor(text) { globalThis.told.push(text); }
+};
 """
 
 
@@ -83,7 +92,7 @@ async def test_a_unit_that_is_not_paid_for_goes_to_somebody_else(shop: Shop) -> 
     """The buyer sees the time run out, and hears who has the unit now."""
     sku = await open_sale(shop.mesh, sale_terms(units=1, payment_window_s=8.0))
     page = await shop.visit(new_id("buyer"), sale_path(sku))
-    rival = await shop.visit(new_id("rival"), sale_path(sku))
+    rival = await shop.visit(new_id("rival"), sale_path(sku), script=NOTE_NOTIFICATIONS)
     await expect(rival.locator("#buy[aria-disabled=false]")).to_be_visible()
     await press(page)
     await expect(page.locator("#order")).to_contain_text("Pay within")
@@ -91,9 +100,13 @@ async def test_a_unit_that_is_not_paid_for_goes_to_somebody_else(shop: Shop) -> 
     await expect(rival.locator("#returning")).to_contain_text("1 unit is reserved")
     await check_accessible(rival)
     await rival.get_by_role("button", name="Tell me when one is back").click()
+    await rival.reload()
     await expect(rival.locator("#returning button")).to_have_attribute("aria-pressed", "true")
     # Within the time that the unit is nobody's.
     await expect(rival.locator("#said")).to_contain_text("Back on sale")
+    await expect(rival).to_have_title(re.compile("^● Back on sale"))
+    (notification,) = await rival.evaluate("told")
+    assert notification.startswith("Back on sale")
     await press(rival)
     await order_no(rival)
     await expect(page.locator("#order")).to_contain_text("Not paid in time")

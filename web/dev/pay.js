@@ -18,8 +18,8 @@ document.title = t("pay.title");
 find("back").setAttribute("href", back);
 
 /** @param {unknown} error */
-function tell(error) {
-  write(find("problem"), error instanceof CallFailed ? explain(error) : t("keys.none", { why: String(error) }));
+async function tell(error) {
+  write(find("problem"), error instanceof CallFailed ? await explain(error) : t("keys.none", { why: String(error) }));
   show(find("problem"), true);
 }
 

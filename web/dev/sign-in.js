@@ -3,18 +3,17 @@
 import { nowMs, sync } from "../shared/clock.js";
 import { find, show } from "../shared/dom.js";
 import { loadTexts, t } from "../shared/i18n.js";
-import { KEYS } from "../shared/identity.js";
+import { KEY } from "../shared/identity.js";
 import { readKeys, inside, signJwt } from "./keys.js";
 
 const LIFE_S = 8 * 3600;
 const asked = new URLSearchParams(location.search);
-const isOperator = asked.get("role") === "operator";
 
 await Promise.all([
   loadTexts({ en: new URL("./texts/en.json", import.meta.url), zh: new URL("./texts/zh.json", import.meta.url) }),
   sync(),
 ]);
-document.title = t(isOperator ? "signIn.operator" : "signIn.title");
+document.title = t("signIn.title");
 find("title").textContent = document.title;
 
 find("form").addEventListener("submit", async (/** @type {SubmitEvent} */ event) => {
@@ -25,9 +24,8 @@ find("form").addEventListener("submit", async (/** @type {SubmitEvent} */ event)
       sub: find("user").value,
       iat: seconds,
       exp: seconds + LIFE_S,
-      ...(isOperator ? { roles: ["operator"] } : {}),
     });
-    localStorage.setItem(isOperator ? KEYS.operator : KEYS.buyer, token);
+    localStorage.setItem(KEY, token);
     location.assign(inside(asked.get("next")));
   } catch (error) {
     find("problem").textContent = t("keys.none", { why: String(error) });

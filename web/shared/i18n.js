@@ -12,8 +12,16 @@ const SHARED = {
   zh: new URL("./texts/zh.json", import.meta.url),
 };
 
+// Outcomes, and why calls are refused: most visits do without.
+const ANSWERS = {
+  en: new URL("./texts/answers/en.json", import.meta.url),
+  zh: new URL("./texts/answers/zh.json", import.meta.url),
+};
+
 /** @type {Record<string, string>} */
 let texts = {};
+/** @type {Map<string, Promise<void>>} Texts that were asked for later, by their address. */
+const more = new Map();
 /** @type {Language} */
 let current = "en";
 
@@ -27,11 +35,11 @@ function wanted() {
 
 /**
  * Load the words, shared ones and the page's own, and put them into the page.
- * @param {Record<Language, URL>} own
+ * @param {...Record<Language, URL>} own
  */
-export async function loadTexts(own) {
+export async function loadTexts(...own) {
   current = wanted();
-  const parts = await Promise.all([SHARED[current], own[current]].map(loadText));
+  const parts = await Promise.all([SHARED, ...own].map((texts) => loadText(texts[current])));
   texts = Object.assign({}, ...parts);
   document.documentElement.lang = TAGS[current];
   translate(document.body);
@@ -41,6 +49,27 @@ export async function loadTexts(own) {
 async function loadText(url) {
   const response = await fetch(url, { credentials: "omit" });
   return response.json();
+}
+
+/**
+ * Load words that the first view does without, once.
+ * @param {Record<Language, URL>} later
+ */
+export function moreTexts(later) {
+  const url = later[current];
+  const loading =
+    more.get(url.href) ??
+    loadText(url).then((found) => {
+      Object.assign(texts, found);
+    });
+  more.set(url.href, loading);
+  loading.catch(() => more.delete(url.href));
+  return loading;
+}
+
+/** Load the words for answers; while there is no connection a general one has to do. */
+function loadAnswers() {
+  return moreTexts(ANSWERS).catch(() => {});
 }
 
 /** The language in use. */
@@ -144,10 +173,20 @@ export function digits(ms) {
 }
 
 /**
+ * Return a sentence that says what became of a press.
+ * @param {string} outcome without its prefix
+ */
+export async function explainOutcome(outcome) {
+  await loadAnswers();
+  return t([`outcome.${outcome}`].find(hasText) ?? "reason.unknown", { reason: outcome, wait: t("wait.moment") });
+}
+
+/**
  * Return a sentence that says why a call failed and what to do next.
  * @param {import("./api.js").CallFailed} failed
  */
-export function explain(failed) {
+export async function explain(failed) {
+  if (failed.status) await loadAnswers();
   // Some reasons are outcomes, too, and have their sentence.
   const keys = [`reason.${failed.reason || (failed.status ? "unknown" : "offline")}`, `outcome.${failed.reason}`];
   return t(keys.find(hasText) ?? "reason.unknown", {

@@ -1,28 +1,26 @@
-// Who is signed in: a JWT of the shop's issuer (operators: of theirs), kept under a known key.
+// Which buyer is signed in: a JWT of the shop's issuer, kept under a known key.
 //
 // A shop's own sign-in page stores the token there and comes back to the address in `next`
 // (docs/pages.md).
 
 import { nowMs } from "./clock.js";
 
-/** Where tokens are kept, by who they are for. */
-export const KEYS = { buyer: "seckill.identity", operator: "seckill.operator" };
+/** Where the token is kept. */
+export const KEY = "seckill.identity";
 
 /**
  * @typedef {object} Identity
  * @property {string} token
  * @property {string} userId its subject
- * @property {string[]} roles
  * @property {number} expireMs Unix milliseconds
  */
 
 /**
  * Return who is signed in; null if nobody is, or no longer.
- * @param {"buyer" | "operator"} [who]
  * @returns {Identity | null}
  */
-export function identity(who = "buyer") {
-  const token = localStorage.getItem(KEYS[who]);
+export function identity() {
+  const token = localStorage.getItem(KEY);
   const found = token ? parse(token) : null;
   return found && found.expireMs > nowMs() ? found : null;
 }
@@ -40,7 +38,6 @@ function parse(token) {
     return {
       token,
       userId: claims.sub,
-      roles: Array.isArray(claims.roles) ? claims.roles : [],
       expireMs: Number(claims.exp ?? Number.POSITIVE_INFINITY) * 1000,
     };
   } catch {
@@ -48,9 +45,9 @@ function parse(token) {
   }
 }
 
-/** @param {"buyer" | "operator"} [who] */
-export function signOut(who = "buyer") {
-  localStorage.removeItem(KEYS[who]);
+/** Forget who is signed in. */
+export function signOut() {
+  localStorage.removeItem(KEY);
 }
 
 /**
@@ -59,15 +56,15 @@ export function signOut(who = "buyer") {
  */
 export function onChange(listener) {
   addEventListener("storage", (event) => {
-    if (event.key === null || Object.values(KEYS).includes(event.key)) listener();
+    if (event.key === null || event.key === KEY) listener();
   });
 }
 
 /**
  * @typedef {object} Config what a shop sets in /config.json
- * @property {string} signIn address of the buyers' sign-in page; "" if there is none
- * @property {string} operatorSignIn address of the operators'
+ * @property {string} signIn address of the sign-in page; "" if there is none
  * @property {string} pay address of the page to pay at; {order_no} stands for the order's number
+ * @property {string} attestation address of the shop's script for attestations; "" if it has none
  */
 
 /** @type {Promise<Config> | null} */
@@ -78,19 +75,17 @@ export function readConfig() {
   config ??= fetch("/config.json", { credentials: "omit" })
     .then((response) => (response.ok ? response.json() : {}))
     .catch(() => ({}))
-    .then((told) => ({ signIn: "", operatorSignIn: "", pay: "", ...told }));
+    .then((told) => ({ signIn: "", pay: "", attestation: "", ...told }));
   return config;
 }
 
 /**
  * Return the address at which to sign in and come back to this page; "" if the shop has none.
  * @param {Config} told
- * @param {"buyer" | "operator"} [who]
  */
-export function signInAddress(told, who = "buyer") {
-  const page = who === "buyer" ? told.signIn : told.operatorSignIn;
-  if (!page) return "";
-  const address = new URL(page, location.href);
+export function signInAddress({ signIn }) {
+  if (!signIn) return "";
+  const address = new URL(signIn, location.href);
   address.searchParams.set("next", location.pathname + location.search);
   return address.href;
 }

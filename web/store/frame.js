@@ -10,9 +10,12 @@ const TEXTS = {
   zh: new URL("./texts/zh.json", import.meta.url),
 };
 
-/** Load the words and what the shop has set, read the clock, and build the top. */
-export async function openPage() {
-  const [config] = await Promise.all([readConfig(), loadTexts(TEXTS), sync()]);
+/**
+ * Load the words and what the shop has set, read the clock, and build the top.
+ * @param {...Record<"en" | "zh", URL>} words of this page alone
+ */
+export async function openPage(...words) {
+  const [config] = await Promise.all([readConfig(), loadTexts(TEXTS, ...words), sync()]);
   const address = signInAddress(config);
   const who = identity();
   // Another tab has signed in or out: this page is another one then.

@@ -5,6 +5,7 @@ import { CallFailed, call } from "../shared/api.js";
 import { keep, nowMs } from "../shared/clock.js";
 import { el, show, write } from "../shared/dom.js";
 import { dateTime, digits, explain, money, t, timeOfDay } from "../shared/i18n.js";
+import { later } from "../shared/later.js";
 import { followOrder, stateOf } from "./follow-order.js";
 import { say } from "./frame.js";
 
@@ -48,14 +49,12 @@ export class OrderPanel {
         orderNo: this.orderNo,
         identity: this.identity,
         onOrder: (order) => this.#take(order),
-        onTrouble: (failed) => {
-          show(this.trouble, failed !== null);
-          write(this.trouble, failed ? explain(failed) : "");
-        },
+        onTrouble: (failed) => this.#tellTrouble(failed),
       });
     } catch (failed) {
       if (!(failed instanceof CallFailed)) throw failed;
-      this.#draw("FAILED", () => [this.#notice("warn", t("order.notShown"), explain(failed))]);
+      const words = await explain(failed);
+      this.#draw("FAILED", () => [this.#notice("warn", t("order.notShown"), words)]);
     } finally {
       clearInterval(timer);
     }
@@ -99,7 +98,7 @@ export class OrderPanel {
     const pay = address
       ? el("a", { class: "button primary large", href: address }, t("order.pay", { amount }))
       : el("p", { class: "notice warn" }, t("order.noPay"));
-    const giveBack = el("button", { class: "plain", type: "button", click: () => this.#ask(order) }, t("order.giveBack"));
+    const giveBack = el("button", { class: "plain", type: "button", click: () => this.#giveBack() }, t("order.giveBack"));
     return [
       el("div", { class: "notice good" }, el("h2", {}, t("order.yours")), el("p", { class: "deadline" }, t("order.payWithin"), " ", this.left)),
       pay,
@@ -168,38 +167,21 @@ export class OrderPanel {
     say(Array.from(parts[0].children, (part) => part.textContent).join(". "));
   }
 
-  /** @param {Order} order */
-  #ask(order) {
-    const problem = el("p", { class: "small", role: "alert" });
-    const dialog = /** @type {HTMLDialogElement} */ (
-      el("dialog", { "aria-labelledby": "give-back-title", close: () => dialog.remove() })
-    );
-    const confirm = async () => {
-      try {
-        const told = await call("POST", `/v1/orders/${encodeURIComponent(order.orderNo)}:cancel`, {
-          body: {},
-          identity: this.identity,
-        });
+  /** @param {CallFailed | null} failed */
+  async #tellTrouble(failed) {
+    show(this.trouble, failed !== null);
+    write(this.trouble, failed ? await explain(failed) : "");
+  }
+
+  async #giveBack() {
+    const { giveBack } = await later(new URL("./give-back.js", import.meta.url));
+    giveBack({
+      orderNo: this.orderNo,
+      identity: this.identity,
+      onGivenBack: (/** @type {Order} */ order) => {
         this.#gaveBack = true;
-        dialog.close();
-        this.#take(told.order);
-      } catch (failed) {
-        if (!(failed instanceof CallFailed)) throw failed;
-        problem.textContent = explain(failed);
-      }
-    };
-    dialog.append(
-      el("h2", { id: "give-back-title" }, t("giveBack.title")),
-      el("p", {}, t("giveBack.text")),
-      problem,
-      el(
-        "div",
-        { class: "choices" },
-        el("button", { class: "button primary", type: "button", click: confirm }, t("giveBack.yes")),
-        el("button", { class: "button", type: "button", autofocus: true, click: () => dialog.close() }, t("giveBack.no")),
-      ),
-    );
-    document.body.append(dialog);
-    dialog.showModal();
+        this.#take(order);
+      },
+    });
   }
 }

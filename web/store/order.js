@@ -32,7 +32,7 @@ if (who) {
   panel.run();
 } else {
   const missing = new CallFailed({ status: 401, reason: "IDENTITY_MISSING" });
-  write(find("sign-in-why"), address ? explain(missing) : t("signIn.none"));
+  write(find("sign-in-why"), address ? await explain(missing) : t("signIn.none"));
   show(find("sign-in-box"), true);
   show(find("sign-in"), Boolean(address));
   find("sign-in").setAttribute("href", address);

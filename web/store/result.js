@@ -7,12 +7,13 @@ import { say } from "./frame.js";
 /**
  * Say that the press is in line, or what holds it up.
  * @param {object} now
- * @param {boolean} now.solving whether a challenge is being solved
+ * @param {string} now.solving the kind of the challenge that is being solved; "" if none is
  * @param {import("./purchase.js").Trouble | null} now.trouble
  */
 export function showLine({ solving, trouble }) {
   if (solving) {
-    showResult("", t("line.challenge.title"), t("line.challenge"));
+    const key = solving.endsWith("ATTESTATION") ? "line.attestation" : "line.challenge";
+    showResult("", t(`${key}.title`), t(key));
   } else if (trouble) {
     showResult("", t("line.title"), t(lineKey(trouble.failed), { wait: wait(trouble.againMs) }));
   } else {

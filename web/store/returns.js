@@ -1,20 +1,26 @@
 // Sold out, but perhaps not for good: units that nobody pays for come back.
 
 import { el, show, write } from "../shared/dom.js";
-import { t, timeOfDay, wait } from "../shared/i18n.js";
+import { moreTexts, t, timeOfDay, wait } from "../shared/i18n.js";
 import { say } from "./frame.js";
+
+// The words of this script are there when it is.
+await moreTexts({
+  en: new URL("./texts/later/en.json", import.meta.url),
+  zh: new URL("./texts/later/zh.json", import.meta.url),
+});
 
 export class ReturnWatch {
   #title = "";
 
   /**
    * @param {HTMLElement} root
-   * @param {string} sku
+   * @param {string} key of sessionStorage: set while the buyer wants to be told
    * @param {() => void} onTurnedOn
    */
-  constructor(root, sku, onTurnedOn) {
+  constructor(root, key, onTurnedOn) {
     this.root = root;
-    this.key = `seckill.tell:${sku}`;
+    this.key = key;
     this.onTurnedOn = onTurnedOn;
     this.text = el("p");
     this.button = el("button", { class: "button", type: "button", click: () => this.#toggle() });

@@ -3,7 +3,8 @@
 import { CallFailed, call } from "../shared/api.js";
 import { keep as keepClock, nowMs, onSync } from "../shared/clock.js";
 import { el, find, show, write } from "../shared/dom.js";
-import { dateTime, explain, money, number, t, timeOfDay, wait } from "../shared/i18n.js";
+import { dateTime, explain, explainOutcome, money, number, t, wait } from "../shared/i18n.js";
+import { later } from "../shared/later.js";
 import { isOpen, keep, onChange, press, read } from "./attempts.js";
 import { Countdown } from "./countdown.js";
 import { openPage, say } from "./frame.js";
@@ -12,7 +13,6 @@ import { phaseOf } from "./phase.js";
 import { picture } from "./picture.js";
 import { buy } from "./purchase.js";
 import { showLine, showResult } from "./result.js";
-import { ReturnWatch } from "./returns.js";
 import { PurchaseTokens } from "./tokens.js";
 
 const TICK_MS = 250;
@@ -32,6 +32,8 @@ const HOLDS_NOTHING = ["ORDER_STATE_CANCELLED", "ORDER_STATE_REJECTED"];
 /** @typedef {import("./attempts.js").Attempt} Attempt */
 
 const sku = new URLSearchParams(location.search).get("sku") ?? "";
+// Kept while this tab is open, reloads included.
+const TELL = `seckill.tell:${sku}`;
 const path = `/v1/sales/${encodeURIComponent(sku)}`;
 const { config, address, who } = await openPage();
 
@@ -42,7 +44,7 @@ let unpaid = null;
 /** @type {string} */
 let phase = "";
 let inLine = false;
-let solving = false;
+let solving = "";
 /** @type {import("./purchase.js").Trouble | null} */
 let trouble = null;
 /** Whether the order that is shown holds units. */
@@ -55,13 +57,21 @@ let tokenTimer = 0;
 
 const button = find("buy");
 const countdown = new Countdown(find("countdown"));
-const returns = new ReturnWatch(find("returning"), sku, () => poll());
+/** @type {import("./returns.js").ReturnWatch | null} Made when the sale is sold out. */
+let returns = null;
+let makingReturns = false;
 const tokens =
   who &&
-  new PurchaseTokens(sku, who.token, (now) => {
-    solving = now;
-    if (inLine || now) showLine({ solving, trouble });
-    else showResult("", "", "");
+  new PurchaseTokens({
+    sku,
+    identity: who.token,
+    attestation: config.attestation,
+    place: find("attestation"),
+    onChallenge: (kind) => {
+      solving = kind;
+      if (inLine || kind) showLine({ solving, trouble });
+      else showResult("", "", "");
+    },
   });
 
 // --- The sale
@@ -79,8 +89,8 @@ async function poll() {
     failed = error;
   }
   show(find("problem"), failed !== null);
-  write(find("problem"), failed ? explain(failed) : "");
-  const usual = returns.isOn && phase === "soldOut" ? POLL_WATCHED_MS : (POLL_MS[/** @type {keyof typeof POLL_MS} */ (phase)] ?? POLL_MS.lost);
+  write(find("problem"), failed ? await explain(failed) : "");
+  const usual = wantsToBeTold() && phase === "soldOut" ? POLL_WATCHED_MS : (POLL_MS[/** @type {keyof typeof POLL_MS} */ (phase)] ?? POLL_MS.lost);
   const pauseMs = Math.max(usual, failed?.retryAfterMs ?? 0) * (1 + Math.random() / 2);
   if (failed?.isTransient !== false) pollSoon(pauseMs);
 }
@@ -91,9 +101,14 @@ function pollSoon(ms) {
   pollTimer = setTimeout(pollIfSeen, ms);
 }
 
+/** Whether the buyer wants to hear of units that come back. */
+function wantsToBeTold() {
+  return sessionStorage.getItem(TELL) !== null;
+}
+
 /** A page that nobody sees asks for nothing, unless it is to tell of units that come back. */
 function pollIfSeen() {
-  if (document.visibilityState === "visible" || returns.isOn) poll();
+  if (document.visibilityState === "visible" || wantsToBeTold()) poll();
 }
 
 /** @param {any} told */
@@ -164,8 +179,21 @@ function render() {
   find("stock-bar").max = total;
   find("stock-bar").value = left;
   write(find("stock-text"), t("sale.left", { count: left, total }));
-  returns.draw({ isSoldOut: phase === "soldOut" && !holding && !inLine, unpaid, terms, isBack: phase === "open" });
   drawButton();
+  drawReturns();
+}
+
+/** Sold out, but perhaps not for good; what says so is fetched when it is first needed. */
+async function drawReturns() {
+  const isSoldOut = phase === "soldOut" && !holding && !inLine;
+  if (!returns && !makingReturns && (isSoldOut || wantsToBeTold())) {
+    makingReturns = true;
+    const { ReturnWatch } = await later(new URL("./returns.js", import.meta.url));
+    returns = new ReturnWatch(find("returning"), TELL, () => poll());
+    render();
+    return;
+  }
+  returns?.draw({ isSoldOut, unpaid, terms: sale.terms, isBack: phase === "open" });
 }
 
 function drawButton() {
@@ -201,18 +229,21 @@ async function run(attempt) {
       },
     });
     keep(who.userId, sku, { ...attempt, ...answer });
-    inLine = false;
     if (FINAL.includes(answer.outcome)) {
+      inLine = false;
       showOrder(answer);
     } else {
-      showResult("warn", t(`result.${answer.outcome}`), t(`outcome.${answer.outcome}`));
+      const words = await explainOutcome(answer.outcome);
+      inLine = false;
+      showResult("warn", t(`result.${answer.outcome}`), words);
       if (answer.outcome === "SOLD_OUT") sale.soldOut = true;
     }
   } catch (failed) {
     if (!(failed instanceof CallFailed)) throw failed;
+    const words = await explain(failed);
     inLine = false;
     if (!UNCERTAIN.has(failed.reason)) keep(who.userId, sku, { ...attempt, outcome: failed.reason });
-    showResult("warn", t("result.failed"), explain(failed));
+    showResult("warn", t("result.failed"), words);
     if (failed.reason.startsWith("IDENTITY_") && address) {
       find("result").append(el("a", { class: "button", href: address }, t("signIn")));
     }
@@ -226,8 +257,10 @@ async function run(attempt) {
 function showOrder({ outcome, orderNo }) {
   if (!who || panel?.orderNo === orderNo) return;
   holding = true;
-  if (outcome === "ALREADY_PURCHASED") showResult("", t("result.ALREADY_PURCHASED"), t("outcome.ALREADY_PURCHASED"));
-  else showResult("", "", "");
+  showResult("", "", "");
+  if (outcome === "ALREADY_PURCHASED") {
+    explainOutcome(outcome).then((words) => showResult("", t(`result.${outcome}`), words));
+  }
   panel = new OrderPanel(find("order"), {
     orderNo,
     identity: who.token,

@@ -16,7 +16,10 @@ const PAGES_MAX = 20;
 const SOON_MS = 24 * 3_600_000;
 const ORDER = ["open", "soldOut", "paused", "before", "lost", "ended"];
 
-await openPage();
+await openPage({
+  en: new URL("./texts/list/en.json", import.meta.url),
+  zh: new URL("./texts/list/zh.json", import.meta.url),
+});
 
 /** @type {Map<string, {sale: any, card: HTMLElement, state: HTMLElement, phase: string}>} */
 const cards = new Map();
@@ -33,7 +36,7 @@ async function poll() {
     show(find("problem"), false);
   } catch (failed) {
     if (!(failed instanceof CallFailed)) throw failed;
-    write(find("problem"), explain(failed));
+    write(find("problem"), await explain(failed));
     show(find("problem"), true);
     pauseMs = Math.max(pauseMs / 3, failed.retryAfterMs ?? 0);
   }

@@ -2,11 +2,11 @@
 
 import { CallFailed, call } from "../shared/api.js";
 import { nowMs } from "../shared/clock.js";
+import { later } from "../shared/later.js";
 
 // What is left of a token's life must do for the purchase to get there.
 const LIFE_LEFT_MS = 1_000;
 const SOLUTIONS_MAX = 3;
-const PROOF_OF_WORK = "CHALLENGE_KIND_PROOF_OF_WORK";
 
 /** One buyer's tokens for one sale. */
 export class PurchaseTokens {
@@ -16,13 +16,19 @@ export class PurchaseTokens {
   #fetching = null;
 
   /**
-   * @param {string} sku
-   * @param {string} identity a JWT
-   * @param {(solving: boolean) => void} onChallenge told when one is being solved, and when it is
+   * @param {object} options
+   * @param {string} options.sku
+   * @param {string} options.identity a JWT
+   * @param {string} options.attestation address of the shop's script for attestations
+   * @param {HTMLElement} options.place where a widget may show itself
+   * @param {(kind: string) => void} options.onChallenge told the kind of the one that is being
+   *   solved, and "" when it is
    */
-  constructor(sku, identity, onChallenge) {
+  constructor({ sku, identity, attestation, place, onChallenge }) {
     this.sku = sku;
     this.identity = identity;
+    this.attestation = attestation;
+    this.place = place;
     this.onChallenge = onChallenge;
   }
 
@@ -58,29 +64,17 @@ export class PurchaseTokens {
         return answer.purchaseToken;
       } catch (failed) {
         const challenge = failed instanceof CallFailed ? failed.challenge : null;
-        if (challenge?.kind !== PROOF_OF_WORK || solved === SOLUTIONS_MAX) throw failed;
-        this.onChallenge(true);
+        if (!challenge || solved === SOLUTIONS_MAX) throw failed;
+        const solver = await later(new URL("./challenges.js", import.meta.url)).catch(() => null);
+        if (!solver) throw failed;
+        this.onChallenge(challenge.kind);
         try {
-          solution = await solve(challenge);
+          solution = await solver.solve(challenge, this.attestation, this.place);
         } finally {
-          this.onChallenge(false);
+          this.onChallenge("");
         }
         if (!solution) throw failed;
       }
     }
   }
-}
-
-/**
- * Solve a challenge in a worker, so that the page stays alive.
- * @param {Record<string, any>} challenge
- * @returns {Promise<string>} "" if it cannot be solved
- */
-function solve(challenge) {
-  const worker = new Worker(new URL("./solver.js", import.meta.url), { type: "module" });
-  return new Promise((resolve) => {
-    worker.addEventListener("message", ({ data }) => resolve(data));
-    worker.addEventListener("error", () => resolve(""));
-    worker.postMessage(challenge);
-  }).finally(() => worker.terminate());
 }
