@@ -119,6 +119,10 @@ bots: $(VENV)/.dev ## let people and attackers come to sales, gate off and on; w
 preflight-check: $(VENV)/.dev ## compare forecasts of `seckill preflight` with real runs; writes bench/results/preflight.json
 	$(BIN)/python -m bench.preflight $(ARGS)
 
+.PHONY: pages-cost
+pages-cost: $(VENV)/.dev ## let fifty browsers look at pages, see what it costs purchases; writes bench/results/pages.json
+	$(BIN)/python -m bench.pages $(ARGS)
+
 .PHONY: k8s-test
 k8s-test: $(VENV)/.dev ## install the chart on the cluster of KUBECONFIG, sell while it breaks (docs/kubernetes.md)
 	$(BIN)/python -m campaigns.k8s $(ARGS)

@@ -1,0 +1,1 @@
+"""What the traffic of pages costs purchases: `python -m bench.pages`."""
