@@ -10,8 +10,13 @@ from collections.abc import Iterator
 
 # A type in the middle of a line: /** @type {any} */
 TYPE = re.compile(r"/\*\* @[^*]*\*/ ?")
-# What is in quotes stays as it is, whatever it looks like.
-QUOTED = re.compile(r'("(?:\\.|[^"\\])*"|`[^`]*`)')
+# What is in quotes stays as it is, whatever it looks like; so does a pattern, /(a|b)? c/g: a slash
+# that no value stands before.
+_PART = r"(?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[])"
+QUOTED = re.compile(
+    r"""("(?:\\.|[^"\\])*"|`[^`]*`"""
+    rf"""|(?:(?<=[=(,:!&|?]\s)|(?<=[(,!\[]))/(?!\*){_PART}+/[a-z]*)"""
+)
 # Where a script's spaces mean nothing. Around + and - they do not between values alone: the two may
 # not meet each other.
 SCRIPT_SPACES = re.compile(r"\s*([=*,<>?:&|(){};!%\[\]])\s*")

@@ -131,11 +131,13 @@ const a = "// not one; { kept }";
 
   call(`/* nor this */ ${a}`, a - -1, a + (b), /** @type {any} */ (a));
 if (a) b("c");
-d()
+const e = /^(f)? (g)$/;
+d(a / 2)
 """
     assert compact(script, ".js") == (
         """const a="// not one; { kept }";"""
-        """call(`/* nor this */ ${a}`,a - -1,a+(b),(a));if(a)b("c");d()\n"""
+        """call(`/* nor this */ ${a}`,a - -1,a+(b),(a));if(a)b("c");const e=/^(f)? (g)$/;"""
+        """d(a / 2)\n"""
     )
     style = """/* A comment. */
 a:hover,
