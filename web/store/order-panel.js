@@ -141,7 +141,7 @@ export class OrderPanel {
       ["order.endedAt", order.cancelTime],
     ];
     const rows = [
-      [t("order.number"), el("a", { href: `/order/?no=${order.orderNo}` }, order.orderNo)],
+      [t("order.number"), el("a", { class: "number", href: `/order/?no=${order.orderNo}` }, order.orderNo)],
       [t("order.amount"), t("order.amountOf", { count: order.quantity, amount: money(order.amount) })],
       ...times.filter(([, time]) => time).map(([name, time]) => [t(String(name)), dateTime(Date.parse(String(time)))]),
     ];
