@@ -121,10 +121,13 @@ def forecast(
 
 
 def last_order_s(stages: Sequence[Stage], *, orders: int) -> float:
-    """Return within how many seconds so many reservations are orders, if all come at once."""
+    """Return within how many seconds so many reservations are orders, if all come at once.
+
+    Some are written while others are still being reserved: what both took is the cost of an order.
+    """
     return max(
         (
-            orders * stage.cost_s.get(ORDER, 0.0) / (stage.processes * stage.cores)
+            orders * stage.demand({RESERVE: 1.0, ORDER: 1.0}) / (stage.processes * stage.cores)
             for stage in stages
             if stage.behind
         ),

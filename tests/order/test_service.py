@@ -162,6 +162,7 @@ async def service(stores: Stores, database_dsn: str, redis_url: str) -> AsyncIte
             payments=build_payments(settings, opened, reader),
             changes=SaleChangeHandlers(SaleChanges(database), operators=OpenGate()),
             shop=OpenGate(),
+            operators=OpenGate(),
         )
         async with (
             serving(
