@@ -232,7 +232,9 @@ async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
         rules=rules,
         assessor=assessor,
     )
-    preflight = build_preflight(settings, sales=sales, rules=rules, gate=operators)
+    preflight = build_preflight(
+        settings, sales=sales, rules=rules, operators=operators, admission=admission
+    )
     health = Health([SERVICE, PREFLIGHT_SERVICE])
     servicers = (unbatched, admin, preflight)
     port = await process.enter(open_front(settings, batched.methods(), servicers, health))

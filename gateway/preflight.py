@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+from gateway.admission import Admission, Moment
 from gateway.limits import limits_of
 from gateway.rules_feed import RulesFeed
 from gateway.sales import Sales
+from gateway.servicer import Context, ContextCaller
 from gateway.settings import GatewaySettings
 from seckill.runtime.preflight.common import certificates, keys, readiness
 from seckill.runtime.preflight.findings import FAILED, OK, WARNING, Check, Crowd, Finding
-from seckill.runtime.preflight.service import Gate, PreflightServicer
+from seckill.runtime.preflight.service import PreflightServicer
+from seckill.runtime.roles import RoleGate
 
 # Of each buyer: a purchase token, and the purchase.
 CALLS_OF_BUYER = 2
@@ -18,10 +21,28 @@ PEAK = 2.0
 TOKEN_TTL_MIN_S = 2.0
 
 
+class _ChargedGate:
+    """Charges a call to its address before the token is looked at: verifying one costs more."""
+
+    def __init__(self, operators: RoleGate, admission: Admission) -> None:
+        self._operators = operators
+        self._admission = admission
+
+    async def admit(self, context: Context) -> str:
+        """Return the operator's name; raises as the admission and the gate do."""
+        self._admission.charge_client(ContextCaller(context), Moment.read())
+        return await self._operators.admit(context)
+
+
 def build_preflight(
-    settings: GatewaySettings, *, sales: Sales, rules: RulesFeed, gate: Gate
+    settings: GatewaySettings,
+    *,
+    sales: Sales,
+    rules: RulesFeed,
+    operators: RoleGate,
+    admission: Admission,
 ) -> PreflightServicer:
-    """Return what operators ask before a sale; `gate`: decides who may call."""
+    """Return what operators ask before a sale."""
     own = _Gateway(settings, rules)
     checks: list[Check] = [
         readiness({"sales": sales.check_seen}),
@@ -33,7 +54,7 @@ def build_preflight(
         keys("SECKILL_GATEWAY_JWKS", settings.gateway_jwks),
         certificates(settings),
     ]
-    return PreflightServicer("gateway", checks, gate=gate)
+    return PreflightServicer("gateway", checks, gate=_ChargedGate(operators, admission))
 
 
 class _Gateway:
