@@ -33,7 +33,7 @@ class Pair:
 def traces(world: World) -> dict[str, Sample]:
     """The same purchases through three pairs of gateway and inventory, each in its turn."""
     calls: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(DATABASES, 0.0)
     cpu_s: dict[str, Counter[str]] = {name: Counter() for name in DATABASES}
     release = before_traces()
     with collector(world) as endpoint, ExitStack() as running:

@@ -89,7 +89,8 @@ def failing_span(call: Call, request_id: str) -> Span | None:
         return None
     span = tracer.live.get(call)
     # Those of grpc.aio get theirs from its interceptor; who has left is not answered any more.
-    counted = isinstance(call, QueuedCall) and call.batch is not None and not call.cancelled
-    if span is None and counted and tracer.admits_error():
+    if span is not None or not isinstance(call, QueuedCall) or call.batch is None or call.cancelled:
+        return span
+    if tracer.admits_error():
         span = tracer.live[call] = begin_call(tracer, call, request_id=request_id)
     return span

@@ -141,7 +141,7 @@ async def test_what_comes_back_and_what_the_shop_is_told_is_traced(
                 redis_url=redis_url,
                 database_dsn=database_dsn,
                 directory=tmp_path,
-                settings=collector.settings(**settings),
+                settings={**collector.settings(), **settings},
             ) as mesh,
             mesh.channel("gateway") as channel,
             mesh.channel("order") as orders,

@@ -12,7 +12,7 @@ from seckill.v1 import gateway_pb2, gateway_pb2_grpc
 from tests.kits.edge_front import edge_before
 from tests.kits.factories import sale_terms
 from tests.kits.gateway import CALL_S, open_rig
-from tests.kits.http import call
+from tests.kits.http import Version, call
 from tests.kits.tracing import CALLER, SAMPLED, Kept
 from tests.kits.waiting import eventually
 
@@ -49,7 +49,7 @@ async def test_a_callers_trace_goes_on_in_the_gateway(door: str, tmp_path: Path)
                     listing = gateway_pb2.GatewayServiceListSalesRequest()
                     await stub.ListSales(listing, metadata=metadata, timeout=CALL_S)
             else:
-                version = "h2" if door == "h2" else "http/1.1"
+                version: Version = "h2" if door == "h2" else "http/1.1"
                 for path in (f"/v1/sales/{sku}", "/v1/sales"):
                     answer = await call(port, "GET", path, headers=headers, version=version)
                     assert answer.status == 200

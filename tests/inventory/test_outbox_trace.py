@@ -1,7 +1,7 @@
 """A trace survives in the outbox, and takes room in those entries alone that are traced."""
 
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from structlog.contextvars import bound_contextvars
@@ -30,7 +30,8 @@ async def kit(server: ValkeyServer) -> AsyncIterator[StockKit]:
 
 async def written(kit: StockKit, sku: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
     """Return the entries of the outbox, as Redis has them."""
-    return cast("Any", await kit.redis.xrange(outbox_key(sku)))
+    entries: Any = await kit.redis.xrange(outbox_key(sku))
+    return list(entries)
 
 
 async def test_only_entries_of_traced_calls_have_a_trace(kit: StockKit) -> None:
