@@ -33,8 +33,7 @@
 -- seckill:notices when the last unit goes.
 
 local sale_key, stock_key, users_key, outbox_key, backlog_key, past_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local sku, backlog_max = ARGV[1], tonumber(ARGV[2])
-local call_id, trace = string.match(ARGV[3], '^(%S*) ?(%S*)$')
+local sku, backlog_max, call_id, trace = ARGV[1], tonumber(ARGV[2]), string.match(ARGV[3], '^(%S*) ?(%S*)$')
 local FIRST, WIDTH = 4, 4
 local DECIDED, NOT_LOADED, BACKLOG_FULL = 0, -1, -2
 local RESERVED, SOLD_OUT, ALREADY_PURCHASED, NOT_STARTED = 1, 2, 3, 4

@@ -65,10 +65,12 @@ class OtlpRecorder:
 
     async def run(self, ends: asyncio.Event) -> None:
         """Send what has gathered, again and again, and once more when it `ends`."""
-        while not ends.is_set():
+        ended = False
+        while not ended:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval_s):
                     await ends.wait()
+            ended = ends.is_set()
             await self._flush()
 
     async def _flush(self) -> None:

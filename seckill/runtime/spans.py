@@ -28,14 +28,14 @@ ERROR_CODES = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-SPANS_TOTAL = Counter(
+TRACE_SPANS_TOTAL = Counter(
     "seckill_trace_spans_total",
     "Spans that were made, by their fate: taken by the collector, not taken by it, thrown away"
     " because too many waited, or left out because too many calls failed.",
     ["result"],
 )
 EXPORTED, FAILED, DROPPED, LEFT_OUT = (
-    SPANS_TOTAL.labels(result) for result in ("exported", "failed", "dropped", "left_out")
+    TRACE_SPANS_TOTAL.labels(result) for result in ("exported", "failed", "dropped", "left_out")
 )
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from devstack.certificates import load_or_create
 from devstack.ports import LOOPBACK
 from seckill.runtime import traceparent, tracing
-from seckill.runtime.spans import SPANS_TOTAL, Tracer
+from seckill.runtime.spans import TRACE_SPANS_TOTAL, Tracer
 from seckill.runtime.trace_settings import TraceSettings
 from seckill.runtime.traced import traced
 from seckill.runtime.traceparent import TraceContext
@@ -246,7 +246,7 @@ async def test_a_collector_with_tls_is_checked_against_its_authority(tmp_path: P
 
 def count(result: str) -> float:
     """Return how many spans had this fate."""
-    return float(SPANS_TOTAL.labels(result)._value.get())
+    return float(TRACE_SPANS_TOTAL.labels(result)._value.get())
 
 
 async def test_a_collector_that_is_away_costs_spans_and_is_told_once() -> None:
