@@ -22,6 +22,11 @@
     {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- end }}
+{{- if .root.Values.meshTls.enabled }}
+- ports: [{port: {{ .root.Values.meshTls.probePort }}, protocol: TCP}]
+  from:
+    {{- include "seckill.peer" (dict "root" .root "component" "test") | nindent 4 }}
+{{- end }}
 {{- with $policy.metricsFrom }}
 - ports: [{port: {{ $service.metricsPort }}, protocol: TCP}]
   from:

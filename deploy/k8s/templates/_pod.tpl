@@ -2,13 +2,13 @@
 {{- define "seckill.probes" -}}
 {{- $probes := include "seckill.field" (merge (dict "field" "probes") .) | fromYaml -}}
 startupProbe:
-  grpc: {port: {{ .service.port }}, service: live}
+  grpc: {port: {{ include "seckill.probePort" . }}, service: live}
   {{- toYaml $probes.startup | nindent 2 }}
 livenessProbe:
-  grpc: {port: {{ .service.port }}, service: live}
+  grpc: {port: {{ include "seckill.probePort" . }}, service: live}
   {{- toYaml $probes.liveness | nindent 2 }}
 readinessProbe:
-  grpc: {port: {{ .service.port }}}
+  grpc: {port: {{ include "seckill.probePort" . }}}
   {{- toYaml $probes.readiness | nindent 2 }}
 {{- end }}
 
@@ -19,6 +19,9 @@ args: [{{ .service.module }}]
 ports:
   - {name: grpc, containerPort: {{ .service.port }}}
   - {name: metrics, containerPort: {{ .service.metricsPort }}}
+{{- if .root.Values.meshTls.enabled }}
+  - {name: probes, containerPort: {{ .root.Values.meshTls.probePort }}}
+{{- end }}
 envFrom:
   - configMapRef:
       name: {{ include "seckill.fullname" .root }}-{{ .component }}
@@ -38,6 +41,9 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
 {{- if include "seckill.jwksMounted" . }}
   - {name: jwks, mountPath: {{ include "seckill.keysFolder" . }}, readOnly: true}
+{{- end }}
+{{- if .root.Values.meshTls.enabled }}
+  {{- include "seckill.meshMount" . | nindent 2 }}
 {{- end }}
 {{- with include "seckill.field" (merge (dict "field" "extraVolumeMounts") .) }}
   {{- . | nindent 2 }}

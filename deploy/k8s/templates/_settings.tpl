@@ -18,6 +18,7 @@
 {{- $_ := set $settings "order_events_topic" .orderEventsTopic -}}
 {{- end -}}
 {{- end -}}
+{{- $settings = mergeOverwrite $settings (include "seckill.meshSettings" . | fromYaml) -}}
 {{- $jwks := include "seckill.jwks" . | fromYaml -}}
 {{- $file := printf "%s/jwks.json" (include "seckill.keysFolder" .) -}}
 {{- $trial := .root.Values.trialIdentity.enabled -}}

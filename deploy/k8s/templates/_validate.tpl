@@ -14,6 +14,10 @@
 {{- range $component := (include "seckill.components" . | fromJson).names -}}
 {{- include "seckill.validateComponent" (dict "root" $ "component" $component) -}}
 {{- end -}}
+{{- with $values.meshTls -}}
+{{- if and .certificates.enabled (not .certificates.issuerRef.name) }}{{ fail "meshTls.certificates.issuerRef.name: is required with meshTls.certificates.enabled" }}{{ end -}}
+{{- if and .certificates.enabled (not .enabled) }}{{ fail "meshTls.certificates.enabled: needs meshTls.enabled" }}{{ end -}}
+{{- end -}}
 {{- if and $values.podMonitor.enabled $values.serviceMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled: not together with podMonitor.enabled: each pod would be read twice" -}}
 {{- end -}}

@@ -8,6 +8,9 @@
 - name: certificates
   secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
+{{- if .Values.meshTls.enabled }}
+{{ include "seckill.meshVolume" (dict "root" . "component" "edge") }}
+{{- end }}
 {{- with .Values.edge.tls.clientAuthority.existingSecret }}
 - name: authority
   secret: {secretName: {{ . | quote }}, defaultMode: 0440}
@@ -55,6 +58,9 @@ volumeMounts:
 {{- end }}
 {{- if .files }}
   - {name: pages, mountPath: {{ include "seckill.edgeFilesFolder" .root }}, readOnly: true}
+{{- end }}
+{{- if .root.Values.meshTls.enabled }}
+  {{- include "seckill.meshMount" . | nindent 2 }}
 {{- end }}
 {{- with include "seckill.field" (merge (dict "field" "extraVolumeMounts") $scope) }}
   {{- . | nindent 2 }}
@@ -104,6 +110,9 @@ volumeMounts:
   - {name: edge, mountPath: {{ include "seckill.edgeFolder" . }}}
   {{- if include "seckill.edgeTlsSecret" .root }}
   - {name: certificates, mountPath: {{ include "seckill.edgeCertificates" . }}, readOnly: true}
+  {{- end }}
+  {{- if .root.Values.meshTls.enabled }}
+  {{- include "seckill.meshMount" . | nindent 2 }}
   {{- end }}
   {{- if $edge.tls.clientAuthority.existingSecret }}
   - {name: authority, mountPath: {{ include "seckill.edgeAuthority" . }}, readOnly: true}

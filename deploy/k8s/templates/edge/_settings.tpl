@@ -50,6 +50,7 @@
 {{- range list "gateway" "inventory" -}}
 {{- $_ := set $settings (printf "%s_target" .) (include "seckill.target" (dict "root" $ "component" .)) -}}
 {{- end -}}
+{{- $settings = mergeOverwrite $settings (include "seckill.meshSettings" (dict "root" . "component" "edge") | fromYaml) -}}
 {{- if include "seckill.edgeTlsSecret" . -}}
 {{- $_ := set $settings "edge_tls" "required" -}}
 {{- $_ := set $settings "edge_tls_certificate" (printf "%s/tls.crt" (include "seckill.edgeCertificates" $)) -}}

@@ -18,14 +18,18 @@ resources:
 {{/* Whether `helm test` can buy: "true" or nothing. */}}
 {{- define "seckill.testBuys" -}}
 {{- with .Values.tests.purchase -}}
-{{- if and .enabled (or $.Values.trialIdentity.enabled .identity.existingSecret.name) -}}true{{- end -}}
+{{- $certificates := $.Values.meshTls.certificates.enabled -}}
+{{- $admitted := or (not $.Values.meshTls.enabled) $certificates $.Values.meshTls.existingSecrets.operator -}}
+{{- if and .enabled $admitted (or $.Values.trialIdentity.enabled .identity.existingSecret.name) -}}true{{- end -}}
 {{- end -}}
 {{- end }}
 
 {{/* Where `helm test` buys: at the edge if it speaks plaintext, else at the gateway, by the Service that
-balances if there is one. */}}
+balances if there is one. With TLS between services at the gateway, by the name in its certificate. */}}
 {{- define "seckill.testGateway" -}}
-{{- if and .Values.edge.enabled (not (include "seckill.edgeTlsSecret" .)) -}}
+{{- if .Values.meshTls.enabled -}}
+{{ include "seckill.target" (dict "root" . "component" "gateway") }}
+{{- else if and .Values.edge.enabled (not (include "seckill.edgeTlsSecret" .)) -}}
 dns:///{{ include "seckill.address" (dict "root" . "suffix" "edge" "port" (include "seckill.edgePort" .)) }}
 {{- else if .Values.gateway.clusterIP.enabled -}}
 dns:///{{ include "seckill.address" (dict "root" . "suffix" "gateway-vip" "port" .Values.gateway.clusterIP.port) }}
