@@ -13,11 +13,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from campaigns.k8s import images as image_files
+from campaigns import images as image_files
+from campaigns.commands import CommandFailed, run
+from campaigns.images import Images
 from campaigns.k8s import production, trial
-from campaigns.k8s.cluster import Cluster, CommandFailed, run
-from campaigns.k8s.images import Images
-from campaigns.k8s.report import Report
+from campaigns.k8s.cluster import Cluster
+from campaigns.report import Report
 from devstack.mesh import REPOSITORY_ROOT
 from tools import install
 
@@ -35,7 +36,7 @@ def main(
 ) -> None:
     """Run the campaign, print a table, write its JSON."""
     chosen = Images(prefix=prefix, tag=tag)
-    report = Report(console)
+    report = Report(console, "The chart on a cluster")
     try:
         helm = _helm()
         versions = _versions(helm)

@@ -1,7 +1,7 @@
 """What a release needs beforehand, and what must be left after it."""
 
+from campaigns.images import Images
 from campaigns.k8s.cluster import CHART, RELEASE, Cluster
-from campaigns.k8s.images import Images
 
 DSN = "postgresql://seckill:seckill@postgres:5432/seckill"
 STORES_TIMEOUT = "--timeout=300s"

@@ -4,18 +4,26 @@ import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from campaigns.k8s.cluster import RELEASE, Cluster, CommandFailed, wait_for
+from campaigns.commands import CommandFailed, wait_for
+from campaigns.images import Images
+from campaigns.k8s.cluster import RELEASE, Cluster
 from campaigns.k8s.ground import image_values, leftovers, prepare, remove
-from campaigns.k8s.images import Images
-from campaigns.k8s.report import Report, Step
 from campaigns.k8s.sale import Sale, sale
 from campaigns.k8s.trial import tested
+from campaigns.report import Report, Step
 from seckill.runtime.dev_issuer import load_or_create
 
 VALUES = Path(__file__).with_name("values-production.yaml")
 COMPONENTS = ("gateway", "inventory", "order", "rollback", "edge")
 REPLICAS = 2
 CALLS_TIMEOUT_S = 90.0
+# One more gateway than before, soon after buyers come and soon after they are gone.
+AUTOSCALER = {
+    "enabled": "true",
+    "maxReplicas": str(REPLICAS + 1),
+    "targetCPUUtilizationPercentage": "80",
+    "behavior.scaleDown.stabilizationWindowSeconds": "10",
+}
 DRAIN_TIMEOUT_S = 60
 # Counts the batches that a pod of inventory has answered.
 ANSWERED = """
@@ -44,6 +52,7 @@ class Production:
         self._upgrade()
         self._change_one_service()
         self._scale()
+        self._autoscale()
         self._drain()
         self._roll_back()
         self._uninstall()
@@ -113,6 +122,21 @@ class Production:
                 self._cluster.wait_ready("inventory", REPLICAS)
             _judge(step, played)
             step.told = f"the new pod was called; {step.told}"
+
+    def _autoscale(self) -> None:
+        with self._report.step("gateway 2 → 3 → 2 by its autoscaler") as step:
+            if not self._cluster.measures():
+                step.told = "left out: the cluster has no metrics.k8s.io"
+                return
+            chosen = (f"gateway.autoscaling.{name}={value}" for name, value in AUTOSCALER.items())
+            autoscaled = [word for value in chosen for word in ("--set", value)]
+            with self._sale("autoscaler") as played:
+                self._cluster.upgrade(*self._values, *autoscaled)
+                self._cluster.wait_ready("gateway", REPLICAS + 1)
+            self._cluster.wait_ready("gateway", REPLICAS)
+            # The number of pods has been the autoscaler's, and is the values' again.
+            self._cluster.upgrade(*self._values, "--force-conflicts")
+            _judge(step, played)
 
     def _answered(self, pod: str) -> float:
         return float(self._cluster.kubectl("exec", pod, "--", "python", "-c", ANSWERED))

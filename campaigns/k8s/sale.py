@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from campaigns.k8s.cluster import RELEASE, Cluster, CommandFailed, wait_for
-from campaigns.k8s.images import Images
+from campaigns.commands import CommandFailed, wait_for
+from campaigns.images import Images
+from campaigns.k8s.cluster import RELEASE, Cluster
 
 SCRIPT = Path(__file__).with_name("crowd.py")
 START_TIMEOUT_S = 120.0

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-from campaigns.k8s.cluster import CHART, RELEASE, Cluster, CommandFailed, run
+from campaigns.commands import CommandFailed, run
+from campaigns.images import Images
+from campaigns.k8s.cluster import CHART, RELEASE, Cluster
 from campaigns.k8s.ground import image_values, leftovers, prepare, remove
-from campaigns.k8s.images import Images
-from campaigns.k8s.report import Report
+from campaigns.report import Report
 
 # A command in the notes, over several lines.
 COMMAND = re.compile(r"^  (kubectl exec(?:.*\\\n)*.*seckill try.*)$", re.MULTILINE)

@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
+from campaigns.images import OFFICIAL, STAND_INS, Images
 from campaigns.k8s import crowd
 from campaigns.k8s.cluster import CHART
-from campaigns.k8s.images import OFFICIAL, STAND_INS, Images
 from campaigns.k8s.production import COMPONENTS
 from campaigns.k8s.sale import UNITS
 from campaigns.k8s.trial import COMMAND

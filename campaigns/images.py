@@ -1,4 +1,4 @@
-"""The images of the campaign: the product's, and stand-ins for those of stores and Envoy."""
+"""The images of the campaigns: the product's, and stand-ins for those of stores and Envoy."""
 
 import os
 import shlex
@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from campaigns.k8s.cluster import run
+from campaigns.commands import run
 from devstack.artifacts import fetch_jars, jar_directory
 from devstack.mesh import REPOSITORY_ROOT
 
 STAND_INS = Path(__file__).with_name("stand_ins")
 BUILD_TIMEOUT_S = 1200.0
-# What the manifests name → what the campaign builds.
+# What the manifests name → what the campaigns build.
 OFFICIAL = {
     "postgres:18.4": "postgres",
     "valkey/valkey:9.1.2": "valkey",
     "apache/kafka:4.3.0": "kafka",
     "envoyproxy/envoy:distroless-v1.40.0": "envoy",
+    "envoyproxy/envoy:v1.40.0": "envoy",
 }
+STAND_IN_NAMES = tuple(dict.fromkeys(OFFICIAL.values()))
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def build(images: Images, command: str) -> None:
     with tempfile.TemporaryDirectory(prefix="seckill-stand-ins-") as folder:
         context = Path(folder)
         _fill(context)
-        for short in OFFICIAL.values():
+        for short in STAND_IN_NAMES:
             argument = f"PRODUCT={images.product}"
             words = ("--build-arg", argument, "--target", short, "-t", images.name(short), context)
             run(*builder, *words, timeout_s=BUILD_TIMEOUT_S, env=env)
@@ -70,7 +72,7 @@ def build(images: Images, command: str) -> None:
 
 def load(images: Images, command: str) -> None:
     """Bring all images onto the cluster's nodes; `command` takes their names."""
-    names = (images.product, *map(images.name, OFFICIAL.values()))
+    names = (images.product, *map(images.name, STAND_IN_NAMES))
     run(*shlex.split(command), *names, timeout_s=BUILD_TIMEOUT_S)
 
 

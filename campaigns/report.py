@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from campaigns.k8s.cluster import CommandFailed
+from campaigns.commands import CommandFailed
 
 
 @dataclass(kw_only=True)
@@ -40,8 +40,9 @@ class Step:
 class Report:
     """The steps so far."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, title: str) -> None:
         self._console = console
+        self._title = title
         self.steps: list[Step] = []
 
     @contextmanager
@@ -65,7 +66,7 @@ class Report:
 
     def table(self) -> Table:
         """Return the result for people."""
-        rows = Table("step", "took", "result", title="The chart on a cluster", title_justify="left")
+        rows = Table("step", "took", "result", title=self._title, title_justify="left")
         for step in self.steps:
             result = f"[red]{escape(step.problem)}" if step.problem else escape(step.told) or "ok"
             rows.add_row(step.name, f"{step.seconds:.1f} s", result)
