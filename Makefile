@@ -127,6 +127,10 @@ pages-cost: $(VENV)/.dev ## let fifty browsers look at pages, see what it costs 
 k8s-test: $(VENV)/.dev ## install the chart on the cluster of KUBECONFIG, sell while it breaks (docs/kubernetes.md)
 	$(BIN)/python -m campaigns.k8s $(ARGS)
 
+.PHONY: compose-test
+compose-test: $(VENV)/.dev ## bring compose.yaml up with stand-ins for the stores, buy, restart, take it down
+	$(BIN)/python -m campaigns.compose $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev verify ## check style, types, layers, contracts, generated files, chart and edge
 	$(BIN)/ruff check

@@ -81,6 +81,14 @@ TOOLS = (
         "v0.316.0",
         wanted=False,
     ),
+    # Only where Docker has no plugin `compose` (campaigns/compose.py).
+    Tool(
+        "docker-compose",
+        "github.com/docker/compose/v2/cmd",
+        "v2.40.3",
+        module=ROOT / "tools" / "docker_compose",
+        wanted=False,
+    ),
     # Their version is that of this project: what they are built from is in the repository.
     Tool("bench-load", ".", "own", module=ROOT / "bench" / "load"),
     Tool("bench-rival", ".", "own", module=ROOT / "bench" / "baselines" / "rival"),
