@@ -57,7 +57,9 @@ class Report:
             step.expect(False, str(error))
         step.seconds = round(time.monotonic() - start_s, 1)
         mark = f"[red]{escape(step.problem)}" if step.problem else escape(step.told) or "ok"
-        self._console.print(f"{name:<34} {step.seconds:>6.1f} s  {mark}")
+        line = f"{name:<34} {step.seconds:>6.1f} s  {mark}"
+        # A log has no width: a line stays one.
+        self._console.print(line, soft_wrap=True)
 
     @property
     def problems(self) -> Sequence[Step]:

@@ -1,10 +1,13 @@
 """What a release needs beforehand, and what must be left after it."""
 
+from campaigns.commands import CommandFailed, wait_for
 from campaigns.images import Images
 from campaigns.k8s.cluster import CHART, RELEASE, Cluster
 
 DSN = "postgresql://seckill:seckill@postgres:5432/seckill"
 STORES_TIMEOUT = "--timeout=300s"
+# Longer than a pod's grace period.
+PODS_END_TIMEOUT_S = 60.0
 # Everything that the chart makes, and what hooks may leave.
 KINDS = (
     "deployments,replicasets,pods,jobs,services,configmaps,secrets,serviceaccounts,"
@@ -46,6 +49,16 @@ def image_values(images: Images) -> tuple[str, ...]:
         "edge.image.tag": envoy_tag,
     }
     return tuple(word for name, value in values.items() for word in ("--set", f"{name}={value}"))
+
+
+def uninstall(cluster: Cluster) -> None:
+    """Uninstall the release; raise CommandFailed if something of it stays after its pods' ends."""
+    cluster.helm("uninstall", RELEASE, "--wait")
+    # Helm waits for the Deployments: their pods may still end calls.
+    try:
+        wait_for("nothing left", lambda: not leftovers(cluster), PODS_END_TIMEOUT_S)
+    except CommandFailed as error:
+        raise CommandFailed(f"{error}; left: {', '.join(leftovers(cluster))}") from error
 
 
 def leftovers(cluster: Cluster) -> list[str]:

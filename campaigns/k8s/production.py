@@ -7,7 +7,7 @@ from pathlib import Path
 from campaigns.commands import CommandFailed, wait_for
 from campaigns.images import Images
 from campaigns.k8s.cluster import RELEASE, Cluster
-from campaigns.k8s.ground import image_values, leftovers, prepare, remove
+from campaigns.k8s.ground import image_values, prepare, remove, uninstall
 from campaigns.k8s.sale import Sale, sale
 from campaigns.k8s.trial import tested
 from campaigns.report import Report, Step
@@ -184,9 +184,7 @@ class Production:
 
     def _uninstall(self) -> None:
         with self._report.step("production: helm uninstall") as step:
-            self._cluster.helm("uninstall", RELEASE, "--wait")
-            left = leftovers(self._cluster)
-            step.expect(not left, f"left: {', '.join(left)}")
+            uninstall(self._cluster)
             step.told = "nothing left"
         remove(self._cluster)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from campaigns.commands import CommandFailed, run
 from campaigns.images import Images
 from campaigns.k8s.cluster import CHART, RELEASE, Cluster
-from campaigns.k8s.ground import image_values, leftovers, prepare, remove
+from campaigns.k8s.ground import image_values, leftovers, prepare, remove, uninstall
 from campaigns.report import Report
 
 # A command in the notes, over several lines.
@@ -44,16 +44,15 @@ def play(cluster: Cluster, images: Images, report: Report) -> None:
             raise CommandFailed(f"no command in the notes:\n{notes}")
         step.details["output"] = run("sh", "-euc", command[1], timeout_s=120)
         step.expect("bought" in step.details["output"], step.details["output"])
-        step.told = " · ".join(step.details["output"].split("\n")[1:3])
+        lines = step.details["output"].split("\n")[1:3]
+        step.told = " · ".join(" ".join(line.split()) for line in lines)
     with report.step("trial: helm test") as step:
         step.told = tested(cluster)
     with report.step("trial: the edge added, helm test") as step:
         cluster.upgrade(*values, "--set", "edge.enabled=true")
         step.told = tested(cluster)
     with report.step("trial: helm uninstall") as step:
-        cluster.helm("uninstall", RELEASE, "--wait")
-        left = leftovers(cluster)
-        step.expect(not left, f"left: {', '.join(left)}")
+        uninstall(cluster)
         step.told = "nothing left"
     remove(cluster)
 
