@@ -20,7 +20,8 @@ NOBODY = "unknown"
 
 # The edge has verified an operator's token and role before it passes a call on (ADR 32).
 _OPERATORS = frozenset({EDGE, OPERATOR})
-_BUYERS = frozenset({EDGE, OPERATOR})
+# Or a service of the shop that buys for its users, by their tokens.
+_BUYERS = frozenset({EDGE, OPERATOR, SHOP})
 _ANYBODY = frozenset({*STAGES, NOBODY})
 
 
@@ -59,6 +60,7 @@ TABLE: Mapping[str, tuple[str, Mapping[str, frozenset[str]]]] = {
             "BatchReserve": _only(GATEWAY),
             "Release": _only(ROLLBACK),
             "RebuildSale": _OPERATORS,
+            "RemoveShadowSale": _only(OPERATOR),
             "ListLostSales": _OPERATORS | _only(ROLLBACK),
             "ListHolds": _only(ROLLBACK, OPERATOR),
             "ExplainHolds": _only(OPERATOR),
@@ -72,6 +74,7 @@ TABLE: Mapping[str, tuple[str, Mapping[str, frozenset[str]]]] = {
         ORDER,
         {
             "RegisterSale": _only(INVENTORY),
+            "RemoveShadowSale": _only(INVENTORY),
             "GetOrder": _OPERATORS | _only(SHOP),
             "BatchGetOrders": _only(GATEWAY, INVENTORY),
             "ListOrders": _OPERATORS,
@@ -151,6 +154,11 @@ TABLE: Mapping[str, tuple[str, Mapping[str, frozenset[str]]]] = {
     ),
     # On the socket that Envoy and its agent share; anywhere else nobody but them.
     "seckill.v1.OperatorLogService": (EDGE, {"ListOperatorActions": _only(EDGE)}),
+    # What every service has.
+    "seckill.v1.PreflightService": (
+        "",
+        {"RunChecks": _only(OPERATOR), "GetUsage": _only(OPERATOR)},
+    ),
     # What every server has. Probes have no certificate; what they learn is "ready" or not.
     "grpc.health.v1.Health": ("", {"Check": _ANYBODY, "Watch": _ANYBODY, "List": _ANYBODY}),
     "grpc.reflection.v1alpha.ServerReflection": ("", {"ServerReflectionInfo": _only(OPERATOR)}),

@@ -214,7 +214,7 @@ async def come(
     gap_s = seconds / buyers
     head_s = HEAD_START_S + buyers / workers * MINT_S
     start_s = time.monotonic() + head_s
-    tls = files_of(mesh.security)
+    tls = files_of(mesh.security_of(gateways[0].address))
     parts, first = [], 0
     for worker in range(workers):
         arrivals_s = [number * gap_s for number in range(worker, buyers, workers)]

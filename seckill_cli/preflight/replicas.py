@@ -36,7 +36,7 @@ class Replica:
 
     def channel(self) -> grpc.aio.Channel:
         """Return a channel to it; the caller closes it."""
-        credentials = mesh.security.credentials
+        credentials = mesh.security_of(self.address).credentials
         if credentials is None:
             return grpc.aio.insecure_channel(self.address)
         # The address is one of the name's; the certificate has the name.
@@ -67,4 +67,4 @@ def _resolve(service: str, targets: str) -> Iterator[Replica]:
         for family, _, _, _, place in found:
             host_there = str(place[0])
             at = f"[{host_there}]" if family == socket.AF_INET6 else host_there
-            yield Replica(service, f"{at}:{place[1]}", name)
+            yield Replica(service, f"{at}:{int(place[1])}", name)

@@ -66,7 +66,7 @@ class Waves:
     def __init__(self, gateways: Sequence[Replica], meter: Meter, *, size: int) -> None:
         """`size`: calls in a wave."""
         self._meter = meter
-        tls = files_of(mesh.security)
+        tls = files_of(mesh.security_of(gateways[0].address))
         count = max(len(gateways), -(-size // CALLS_OF_LINK))
         self._links: list[Link] = [
             link_to(gateways[number % len(gateways)], tls) for number in range(count)
