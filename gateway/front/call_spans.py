@@ -28,6 +28,8 @@ class TracedFrontMetrics(FrontMetrics):
         self._tracer = tracer
         self._live = tracer.live
         self._paths = [method.path for method in methods]
+        # Called for each call: looked up once.
+        self._count = super().count
 
     def begin_batch(self, index: int, calls: Sequence[QueuedCall], now_s: float) -> None:
         super().begin_batch(index, calls, now_s)
@@ -49,7 +51,7 @@ class TracedFrontMetrics(FrontMetrics):
     def count(self, call: QueuedCall, code: grpc.StatusCode) -> None:
         if self._live or code in ERROR_CODES:
             self._end(call, code)
-        super().count(call, code)
+        self._count(call, code)
 
     def _end(self, call: QueuedCall, code: grpc.StatusCode) -> None:
         span = self._live.pop(call, None)
