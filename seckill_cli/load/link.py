@@ -310,7 +310,7 @@ class Link:
                         host.strip("[]"),
                         int(port),
                         ssl=self._security,
-                        server_hostname=self._server_name or None if self._security else None,
+                        server_hostname=(self._server_name or None) if self._security else None,
                     )
                 self._connection = connection
             return connection

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,7 +13,9 @@ from seckill.client import OutcomeUnknown, TryLater
 from seckill.errors import Overloaded
 from seckill.status import trailing_metadata
 from seckill.v1 import gateway_pb2, gateway_pb2_grpc, inventory_pb2
-from seckill_cli.load.link import CrowdClient
+from seckill_cli.load.link import CrowdClient, Link, LinkError
+from seckill_cli.mesh import Security
+from tests.kits.secure.authority import Authority
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -47,11 +50,18 @@ async def reserve(_request: Any, _context: Any) -> Any:
 
 
 @asynccontextmanager
-async def served(shop: Shop, *, port: int = 0) -> AsyncIterator[int]:
+async def served(
+    shop: Shop, *, port: int = 0, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[int]:
     """Serve the shop with grpc.aio; gives the port."""
     server = grpc.aio.server()
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(shop, server)
-    found = server.add_insecure_port(f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
+    found = (
+        server.add_insecure_port(address)
+        if credentials is None
+        else server.add_secure_port(address, credentials)
+    )
     await server.start()
     try:
         yield found
@@ -76,6 +86,51 @@ async def test_calls_are_those_of_a_grpc_client() -> None:
     assert len({one.request_id for one in shop.purchases}) == 500
     assert shop.metadata["authorization"] == "Bearer a-jwt"
     assert shop.metadata["seckill-sku"] == "phone"
+
+
+async def test_many_calls_are_written_at_once_and_answered_in_their_order() -> None:
+    """What failed is among the answers, and stops no other."""
+
+    async def by_request(request: Any, context: Any) -> Any:
+        if request.request_id == "7":
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        return gateway_pb2.PurchaseResponse(order_no=request.request_id.zfill(26))
+
+    calls = [
+        (gateway_pb2.PurchaseRequest(sku="phone", request_id=str(number)).SerializeToString(), ())
+        for number in range(300)
+    ]
+    async with served(Shop(by_request)) as port:
+        link = Link(f"127.0.0.1:{port}")
+        answers = await link.call_together("Purchase", calls, 10.0)
+        link.close()
+    failed = [answer for answer in answers if isinstance(answer, LinkError)]
+    assert [error.code() for error in failed] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+    assert answers.index(failed[0]) == 7
+    numbers = [
+        gateway_pb2.PurchaseResponse.FromString(answer).order_no
+        for answer in answers
+        if isinstance(answer, bytes)
+    ]
+    assert numbers == [str(number).zfill(26) for number in range(300) if number != 7]
+
+
+async def test_a_link_speaks_tls_and_knows_whom_it_calls(tmp_path: Path) -> None:
+    """The certificate must name the server."""
+    authority = Authority(tmp_path)
+    issued = authority.issue("shop")
+    pair = (issued.key.read_bytes(), issued.certificate.read_bytes())
+    credentials = grpc.ssl_server_credentials([pair])
+    security = Security.of(tls=True, ca=authority.certificate, cert=None, key=None).context()
+    request = gateway_pb2.IssuePurchaseTokenRequest(sku="phone").SerializeToString()
+    async with served(Shop(reserve), credentials=credentials) as port:
+        link = Link(f"127.0.0.1:{port}", security=security)
+        answer = await link.call("IssuePurchaseToken", request, (), 5.0)
+        link.close()
+        assert gateway_pb2.IssuePurchaseTokenResponse.FromString(answer).purchase_token == "token"
+        other = Link(f"127.0.0.1:{port}", security=security, server_name="other.example")
+        with pytest.raises(LinkError):
+            await other.call("IssuePurchaseToken", request, (), 5.0)
 
 
 async def test_failures_mean_what_they_say() -> None:
