@@ -11,7 +11,7 @@ from typing import Self
 
 import grpc
 
-from bench.cores import LOWEST_NICE, Cores, pin, usable
+from bench.cores import LOWEST_NICE, Cores, cpu_s, pin, usable
 from bench.services import Service, Services
 from devstack import LocalSettings, LocalStack, create_topics
 from devstack.mesh import TOPICS
@@ -66,6 +66,13 @@ class Mesh:
         service = self._services.start(name, cores=self._cores, main=True)
         self._exits.callback(service.stop)
         return service
+
+    def path_cpu_s(self, gateway: Service) -> dict[str, float]:
+        """Return the seconds of CPU that each process on the path of a purchase has used."""
+        valkey = self._stack.valkey
+        assert valkey  # noqa: S101 - not external
+        path = {"gateway": gateway, "inventory": self.inventory, "redis": valkey}
+        return {name: cpu_s(process.pid) for name, process in path.items()}
 
     def place(self, gateway: Service, cores: Cores) -> None:
         """Give the path of a purchase the servers' cores, and what works behind it the others."""

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -27,6 +28,8 @@ REHEARSED_PER_S = 1_000.0
 DEADLINE_S = 1.0
 # Beyond it a forecast is of no use (../../docs/capacity.md).
 ERROR_MAX = 0.2
+# With less of its core the path was held up by something else.
+CORE_SHARE_MIN = 0.9
 HOST = "127.0.0.1"
 
 
@@ -42,6 +45,21 @@ class Size:
     name: str
     buyers: int
     units: int
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a sale reached.
+
+    Attributes:
+        per_s: buyers a second.
+        per_core_s: buyers a second of the path's CPU, whatever else had its core.
+        core_share: of its core that the path had; near 1 if nothing else held it up.
+    """
+
+    per_s: float
+    per_core_s: float
+    core_share: float
 
 
 # All get a unit; one in ten; one in two hundred.
@@ -70,14 +88,19 @@ class Comparison:
             expected = forecast(rehearsed.stages, mix, rate_per_s=REHEARSED_PER_S)
             self._say(f"{size.name}: forecast {expected.rate_per_s:,.0f} buyers a second")
             reached, parts = self._sell(size)
-        error = error_of(expected.rate_per_s, reached)
-        self._say(f"{size.name}: reached {reached:,.0f}, error {error:.1%}")
+            if reached.core_share < CORE_SHARE_MIN:
+                disturbed.append(f"the path had {reached.core_share:.0%} of its core")
+        error = error_of(expected.rate_per_s, reached.per_s)
+        self._say(f"{size.name}: reached {reached.per_s:,.0f}, error {error:.1%}")
         return {
             **asdict(size),
             "forecast_per_s": round(expected.rate_per_s, 1),
             "first": expected.first,
-            "reached_per_s": round(reached, 1),
+            "reached_per_s": round(reached.per_s, 1),
             "error": round(error, 4),
+            "reached_per_core_s": round(reached.per_core_s, 1),
+            "error_per_core_s": round(error_of(expected.rate_per_s, reached.per_core_s), 4),
+            "core_share": round(reached.core_share, 3),
             "rehearsed": {
                 "buyers": rehearsed.played.attempts,
                 "rate_per_s": REHEARSED_PER_S,
@@ -112,8 +135,8 @@ class Comparison:
         )
         return uvloop.run(rehearsal.run())
 
-    def _sell(self, size: Size) -> tuple[float, dict[str, Any]]:
-        """Sell as fast as answers come; return buyers a second, and its two parts."""
+    def _sell(self, size: Size) -> tuple[Reached, dict[str, Any]]:
+        """Sell as fast as answers come; return what was reached, and its two parts."""
         sku = f"{size.name}-{uuid.uuid4().hex[:8]}"
         self._mesh.create_sale(sku, units=size.units, starts_s=time.time() - 1)
         # Buyers whom the gateway has never seen: verifying who they are is a part of the cost.
@@ -125,8 +148,10 @@ class Comparison:
             "buyers": size.buyers,
             "total": size.buyers,
         }
-        issued = self._load.run("issue", self._gateway.address, **who).require()
-        bought = self._load.run("purchase", self._gateway.address, **who).require()
+        clocks = partial(self._mesh.path_cpu_s, self._gateway)
+        target = self._gateway.address
+        issued = self._load.run("issue", target, clocks=clocks, **who).require()
+        bought = self._load.run("purchase", target, clocks=clocks, **who).require()
         # The next rehearsal finds an idle mesh.
         self._mesh.sold(sku)
         parts = {
@@ -134,11 +159,17 @@ class Comparison:
                 "rate_per_s": round(sample.rate_per_s, 1),
                 "p99_ms": sample.latency_ms.get("p99"),
                 "generator": round(sample.generator, 3),
+                "cpu_us": {
+                    name: round(used_s / size.buyers * 1e6, 3)
+                    for name, used_s in sample.cpu_s.items()
+                },
                 "outcomes": dict(sample.outcomes),
             }
             for name, sample in (("issue", issued), ("purchase", bought))
         }
-        return size.buyers / (issued.seconds + bought.seconds), parts
+        seconds = issued.seconds + bought.seconds
+        used_s = sum(issued.cpu_s.values()) + sum(bought.cpu_s.values())
+        return Reached(size.buyers / seconds, size.buyers / used_s, used_s / seconds), parts
 
 
 @contextmanager
