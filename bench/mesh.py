@@ -71,8 +71,8 @@ class Mesh:
         """Return the seconds of CPU that each process on the path of a purchase has used."""
         valkey = self._stack.valkey
         assert valkey  # noqa: S101 - not external
-        path = {"gateway": gateway, "inventory": self.inventory, "redis": valkey}
-        return {name: cpu_s(process.pid) for name, process in path.items()}
+        pids = {"gateway": gateway.pid, "inventory": self.inventory.pid, "redis": valkey.pid}
+        return {name: cpu_s(pid) for name, pid in pids.items()}
 
     def place(self, gateway: Service, cores: Cores) -> None:
         """Give the path of a purchase the servers' cores, and what works behind it the others."""
