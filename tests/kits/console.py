@@ -5,8 +5,11 @@ from typing import Any, cast
 
 from playwright.async_api import Locator, Page, Request, expect
 
+from seckill.v1 import order_pb2, order_pb2_grpc
+from tests.kits.actions import CALL_S
 from tests.kits.operator_edge import OPERATOR
 from tests.kits.pages import DESK, Shop
+from tests.kits.waiting import eventually
 
 # The views that can be shown without anything in the mesh, by their addresses.
 VIEWS = (
@@ -16,6 +19,7 @@ VIEWS = (
     "kill-switch",
     "orders",
     "payments",
+    "review",
     "lists",
     "limits",
     "policies",
@@ -53,6 +57,16 @@ class Console(Shop):
         await settled(page)
         return page
 
+    async def order_is_written(self, order_no: str) -> None:
+        """Wait until a reservation has become an order."""
+        asked = order_pb2.BatchGetOrdersRequest(order_nos=[order_no])
+        async with self.mesh.channel("order") as channel:
+            stub = order_pb2_grpc.OrderServiceStub(channel)
+            await eventually(
+                lambda: stub.BatchGetOrders(asked, timeout=CALL_S),
+                lambda answer: bool(answer.orders[0]),
+            )
+
     def _note_request(self, request: Request) -> None:
         # Rehearsals call the edge that buyers call.
         if not request.url.startswith((self.origin, f"http://{self.edge.address}")):
@@ -86,16 +100,25 @@ async def leave(page: Page) -> None:
     await expect(dialog(page)).to_have_count(0)
 
 
+async def close(page: Page) -> None:
+    """Close what a dialog tells."""
+    await dialog(page).get_by_role("button", name="Close").click()
+    await expect(dialog(page)).to_have_count(0)
+
+
 def changes(page: Page) -> list[str]:
-    """Return a list that the names of changing methods are added to when the page calls them."""
+    """Return a list that the names of changing methods are added to when the page calls them.
+
+    Not those of calls that only ask what would be done.
+    """
     made: list[str] = []
-    reads = ("Get", "List", "Audit", "Explain")
+    reads = ("Get", "List", "Audit", "Explain", "Review")
 
     def note(request: Request) -> None:
         method = request.url.rpartition("/")[2]
         if "seckill.v1." in request.url and not method.startswith(reads):
             asked = cast("dict[str, Any]", request.post_data_json)
-            if method != "Reconcile" or asked.get("repair"):
+            if asked.get("repair", method != "Reconcile") and not asked.get("dryRun"):
                 made.append(method)
 
     page.on("request", note)

@@ -1,5 +1,6 @@
 """One mesh with its edge and one browser, for all tests of the pages."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from tests.kits.edge import Edge
 from tests.kits.mesh import Mesh, prepared_stores
 from tests.kits.operator_edge import OperatorEdge, operator_edge
 from tests.kits.pages import Shop, running_browser
+from tests.kits.webhooks import Receiver, new_secret, receiving
 from tools.debian import find_chromium
 
 __all__ = ["prepared_stores"]
@@ -22,16 +24,34 @@ SETTINGS = {
     # A buyer has three purchase tokens at once, and another one every three seconds.
     "SECKILL_GATEWAY_BURST_ISSUE": "3",
     "SECKILL_GATEWAY_RATE_ISSUE": "0.33",
+    # A delivery that is refused is dead.
+    "SECKILL_ORDER_WEBHOOK_ATTEMPTS_MAX": "1",
 }
 # Few calls fill the edge.
 EDGE_SETTINGS = {"SECKILL_EDGE_PURCHASES_MAX": "8"}
 
 
 @pytest.fixture(scope="session")
-def mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+async def receiver() -> AsyncIterator[Receiver]:
+    """Who is told by webhook that orders were cancelled."""
+    async with receiving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mesh(
+    prepared_stores: Stores, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mesh]:
     """The four services on real stores."""
+    endpoint = {
+        "name": "shop",
+        "url": receiver.url,
+        "secret": new_secret(),
+        "events": ["cancelled"],
+    }
+    settings = {**SETTINGS, "SECKILL_ORDER_WEBHOOK_ENDPOINTS": json.dumps([endpoint])}
     directory = tmp_path_factory.mktemp("mesh-pages")
-    with Mesh(prepared_stores, directory=directory, settings=SETTINGS) as running:
+    with Mesh(prepared_stores, directory=directory, settings=settings) as running:
         yield running
 
 

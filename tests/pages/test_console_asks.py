@@ -7,7 +7,7 @@ from playwright.async_api import Page, ViewportSize, expect
 from inventory_svc.keys import stock_key
 from seckill.v1 import order_pb2, order_pb2_grpc
 from tests.kits.actions import CALL_S, open_sale
-from tests.kits.console import Console, agree, changes, dialog, leave, press
+from tests.kits.console import Console, agree, changes, close, dialog, leave, press
 from tests.kits.edge_buyer import json_buyer
 from tests.kits.factories import PRICE, new_id, sale_terms
 from tests.kits.operator import authorization
@@ -33,14 +33,9 @@ async def paid_order(console: Console, sku: str, *, amount_more: int = 0) -> str
     amount.CopyFrom(PRICE)
     amount.minor_units += amount_more
     shop = authorization(console.mesh.issuer.token("shop", roles=["service"]))
+    await console.order_is_written(order_no)
     async with console.mesh.channel("order") as channel:
         stub = order_pb2_grpc.OrderServiceStub(channel)
-        await eventually(
-            lambda: stub.BatchGetOrders(
-                order_pb2.BatchGetOrdersRequest(order_nos=[order_no]), timeout=CALL_S
-            ),
-            lambda answer: bool(answer.orders[0]),
-        )
         call = stub.ConfirmPayment(
             order_pb2.ConfirmPaymentRequest(
                 order_no=order_no, provider="psp", payment_id=new_id("pay"), amount=amount
@@ -136,7 +131,8 @@ async def test_a_dead_letter_is_looked_at_and_dropped(console: Console) -> None:
     row = page.locator("main tbody tr").first
     await row.locator("th button").click()
     await expect(dialog(page)).to_contain_text("17 B")
-    await leave(page)
+    await check_accessible(page)
+    await close(page)
     await row.get_by_role("checkbox").check()
     await asked(page, "Redrive", "go back to the topic")
     await press(page, "Drop")

@@ -1,4 +1,5 @@
-// Dialogs: they ask before anything is done, say what it will do, and show why it failed.
+// Dialogs: they ask before anything is done, say what it will do, and show why it failed. Others only
+// tell.
 
 import { CallFailed } from "../shared/api.js";
 import { el } from "../shared/dom.js";
@@ -30,7 +31,7 @@ export function ask({ title, says = [], fields = [], verb, danger = false, act }
     "form",
     { class: "stack", submit: submit },
     el("h2", { id }, title),
-    ...says.map((each) => (typeof each === "string" ? el("p", {}, each) : each)),
+    ...paragraphs(says),
     ...fields,
     trouble,
     el("div", { class: "choices" }, agree, leave),
@@ -65,6 +66,28 @@ export function ask({ title, says = [], fields = [], verb, danger = false, act }
       resolve(done);
     });
   });
+}
+
+/**
+ * Tell something, until it is closed.
+ * @param {string} title
+ * @param {import("./parts.js").Child[]} says
+ */
+export function tell(title, says) {
+  const id = `dialog-${crypto.randomUUID()}`;
+  const leave = el("button", { class: "button", type: "button", click: () => dialog.close() }, t("close"));
+  const parts = [el("h2", { id }, title), ...paragraphs(says), el("div", { class: "choices" }, leave)];
+  const dialog = /** @type {HTMLDialogElement} */ (
+    el("dialog", { "aria-labelledby": id, close: () => dialog.remove() }, el("div", { class: "stack" }, ...parts))
+  );
+  document.body.append(dialog);
+  dialog.showModal();
+  leave.focus();
+}
+
+/** @param {import("./parts.js").Child[]} says texts become paragraphs */
+function paragraphs(says) {
+  return says.map((each) => (typeof each === "string" ? el("p", {}, each) : each));
 }
 
 /**

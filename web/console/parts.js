@@ -48,7 +48,7 @@ const LOOKS = {
   live: "good", open: "good", paid: "good", applied: "good", holds: "good", told: "good", pass: "good",
   paused: "warn", pending: "warn", to_refund: "warn", scheduled: "info", waiting: "info", sending: "info",
   sold_out: "info", not_loaded: "bad", dead: "bad", broken: "bad", gone: "bad", deny: "bad", refuse: "bad",
-  rejected: "bad", challenge: "warn", held: "warn", unknown: "warn",
+  rejected: "bad", voided: "bad", needs_refund: "warn", challenge: "warn", held: "warn", unknown: "warn",
 };
 
 /**

@@ -14,6 +14,7 @@ import { paymentsView } from "./views/payments.js";
 import { policiesView } from "./views/policies.js";
 import { reconcileView } from "./views/reconcile.js";
 import { rehearsalView } from "./views/rehearsal.js";
+import { reviewView } from "./views/review.js";
 import { saleView } from "./views/sale.js";
 import { salesView } from "./views/sales.js";
 import { webhooksView } from "./views/webhooks.js";
@@ -30,6 +31,7 @@ const ROUTES = [
   ["/orders/:number", orderView, "orders"],
   ["/buyers/:user", buyerView, "orders"],
   ["/payments", paymentsView, "payments"],
+  ["/review", reviewView, "review"],
   ["/lists", listsView, "lists"],
   ["/limits", limitsView, "limits"],
   ["/policies", policiesView, "policies"],

@@ -26,6 +26,7 @@ export const inventory = of("InventoryService");
 export const orders = of("OrderService");
 export const admin = of("OrderAdminService");
 export const gate = of("GateRulesService");
+export const reviews = of("SaleReviewService");
 export const rollback = of("RollbackService");
 export const gatewayAdmin = of("GatewayAdminService");
 export const actions = of("OperatorLogService");

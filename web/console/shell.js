@@ -11,7 +11,7 @@ const LOOK_MS = 5_000;
 /** @type {[string, string[]][]} */
 const GROUPS = [
   ["selling", ["sales", "rehearsal", "kill-switch"]],
-  ["orders", ["orders", "payments"]],
+  ["orders", ["orders", "payments", "review"]],
   ["gate", ["lists", "limits", "policies"]],
   ["truth", ["audit", "reconcile", "dead-letters", "webhooks", "log"]],
 ];

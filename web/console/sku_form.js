@@ -7,15 +7,17 @@ import { field, values } from "./dialogs.js";
 /**
  * @param {import("./page.js").Page} page
  * @param {string} verb
- * @param {(sku: string) => Promise<void>} run
+ * @param {(sku: string, given: Record<string, string>) => Promise<void>} run told all that the form says
+ * @param {HTMLElement[]} [fields] what it asks for besides
  */
-export function skuForm(page, verb, run) {
+export function skuForm(page, verb, run, fields = []) {
   const named = page.query.get("sku") ?? "";
   const press = el("button", { class: "button primary" }, verb);
   const form = el(
     "form",
     { class: "search", submit: submit },
     field(t("sale.sku"), "sku", { value: named, required: true, spellcheck: "false" }),
+    ...fields,
     press,
   );
   if (named) queueMicrotask(() => start(named));
@@ -30,7 +32,7 @@ export function skuForm(page, verb, run) {
   /** @param {string} sku */
   async function start(sku) {
     press.toggleAttribute("disabled", true);
-    await run(sku);
+    await run(sku, values(/** @type {HTMLFormElement} */ (form)));
     press.toggleAttribute("disabled", false);
   }
 }

@@ -2,7 +2,7 @@
 
 import { el } from "../../shared/dom.js";
 import { t } from "../../shared/i18n.js";
-import { ask, field } from "../dialogs.js";
+import { ask, field, tell } from "../dialogs.js";
 import { count, time } from "../format.js";
 import { failed, problem, said } from "../notices.js";
 import { button, chip, facts, fill, heading, link, word } from "../parts.js";
@@ -82,17 +82,12 @@ async function look(position) {
   try {
     const { deadLetter, headers, message, messageBytes } = await admin("GetDeadLetter", { position });
     const { settlement } = deadLetter;
-    await ask({
-      title: t("letters.detail", { position }),
-      says: [
-        deadLetter.error,
-        facts(Object.entries(headers).map(([name, value]) => [name, String(value)])),
-        settlement ? t("letters.settlement", { action: word(settlement.action, ACTION), time: settlement.time, operator: settlement.operator || "–", note: settlement.note }) : null,
-        el("p", { class: "mono small" }, `${count(messageBytes)} B · base64 ${message.slice(0, MESSAGE_SHOWN_MAX)}`),
-      ].filter(Boolean),
-      verb: t("close"),
-      act: async () => {},
-    });
+    tell(t("letters.detail", { position }), [
+      deadLetter.error,
+      facts(Object.entries(headers).map(([name, value]) => [name, String(value)])),
+      settlement ? t("letters.settlement", { action: word(settlement.action, ACTION), time: settlement.time, operator: settlement.operator || "–", note: settlement.note }) : null,
+      el("p", { class: "mono small" }, `${count(messageBytes)} B · base64 ${message.slice(0, MESSAGE_SHOWN_MAX)}`),
+    ]);
   } catch (error) {
     failed(error);
   }

@@ -1,6 +1,6 @@
 // The mesh at this moment: attempts by outcome, lags, and the share that is shed.
 //
-// These are counters of whole processes, not of one sale: metrics carry no sku.
+// These are counters of whole processes, not of one sale: metrics of attempts and lags carry no sku.
 
 import { el } from "../../shared/dom.js";
 import { t } from "../../shared/i18n.js";

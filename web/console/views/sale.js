@@ -76,6 +76,7 @@ function showHead(page, place, sale) {
       "p",
       { class: "links small" },
       link(toQuery("orders", { sku }), t("nav.orders")),
+      link(toQuery("review", { sku }), t("nav.review")),
       link(toQuery("audit", { sku }), t("nav.audit")),
       link(toQuery("reconcile", { sku }), t("nav.reconcile")),
       link(toQuery("policies", { sku }), t("nav.policies")),

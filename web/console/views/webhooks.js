@@ -2,7 +2,7 @@
 
 import { el } from "../../shared/dom.js";
 import { t } from "../../shared/i18n.js";
-import { ask, field } from "../dialogs.js";
+import { ask, field, tell } from "../dialogs.js";
 import { count, span, time } from "../format.js";
 import { failed, problem, said } from "../notices.js";
 import { button, chip, fill, heading, link, section, word } from "../parts.js";
@@ -96,12 +96,11 @@ function deliveryColumns(chosen) {
 async function look(id) {
   try {
     const { delivery, eventJson } = await admin("GetWebhookDelivery", { id });
-    await ask({
-      title: t("webhooks.detail", { id: String(id) }),
-      says: [delivery.error || null, el("pre", { class: "mono small" }, JSON.stringify(JSON.parse(eventJson), null, 2))].filter(Boolean),
-      verb: t("close"),
-      act: async () => {},
-    });
+    const event = JSON.stringify(JSON.parse(eventJson), null, 2);
+    tell(t("webhooks.detail", { id: String(id) }), [
+      delivery.error || null,
+      el("pre", { class: "mono small", tabindex: "0", role: "region", "aria-label": t("webhooks.event") }, event),
+    ]);
   } catch (error) {
     failed(error);
   }
