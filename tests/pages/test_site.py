@@ -26,8 +26,9 @@ async def test_the_page_of_a_sale_is_small_and_keeps_what_it_may(shop: Shop) -> 
     await press(page)
     await order_no(page)
     files = [response for response in loaded if "/v1/" not in response.url]
-    size = sum([len(await response.body()) for response in files])
-    assert size < PAGE_BYTES_MAX
+    bodies = [await response.body() for response in files]
+    # Sentences for refusals come if a call was refused, as it may be on a busy machine.
+    assert sum(len(body) for body in bodies if b"reason.OVERLOADED" not in body) < PAGE_BYTES_MAX
     for response in files:
         kept = "immutable" in (await response.all_headers())["cache-control"]
         assert kept is ("/assets/" in response.url), response.url

@@ -178,7 +178,8 @@ export function digits(ms) {
  */
 export async function explainOutcome(outcome) {
   await loadAnswers();
-  return t([`outcome.${outcome}`].find(hasText) ?? "reason.unknown", { reason: outcome, wait: t("wait.moment") });
+  const key = `outcome.${outcome}`;
+  return t(hasText(key) ? key : "reason.unknown", { reason: outcome, wait: t("wait.moment") });
 }
 
 /**
