@@ -78,7 +78,8 @@ class Crowd:
         self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
 
     def _note(self, call: Call) -> None:
-        if call.failure is not None:
+        # While a sale is sold out, that is a status; it is an answer, and nothing repeats the call.
+        if call.failure is not None and call.failure.reason != Outcome.SOLD_OUT.name:
             self.hidden[call.failure.reason or call.failure.code.name] += 1
 
 

@@ -60,3 +60,4 @@ async def test_the_crowd_buys_until_told_to_stop_and_counts_what_the_stores_have
     assert result["orders"] == result["reserved"] > 5
     assert result["units"] == 1005
     assert result["sold_out"] > 0
+    assert "SOLD_OUT" not in result["hidden_by_retries"]
