@@ -26,6 +26,7 @@ from devstack.mesh import (
     mesh_certificates,
     mesh_ports,
     mesh_specs,
+    without_stores,
 )
 from devstack.pages import FOLDER, prepare_pages
 from devstack.ports import LOOPBACK, settle_ports
@@ -256,5 +257,5 @@ def _public_specs(envoy: Path, stores: Stores, ports: Mapping[str, int]) -> Sequ
     services = mesh_specs(stores, ports, further)
     env = dict(services[0].env)
     if read_secure():
-        env |= mesh_certificates(directory).settings_of(EDGE_STAGE)
+        env = without_stores(env) | mesh_certificates(directory).settings_of(EDGE_STAGE)
     return [*services, *edge_specs(envoy, env, ports=edge, directory=directory)]

@@ -4,14 +4,16 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from devstack.certificates import MESH_FOLDER, MeshCertificates, load_or_create_mesh
+from devstack.certificates import MESH_DOMAIN, MESH_FOLDER, MeshCertificates, load_or_create_mesh
 from devstack.grpc_probe import GrpcReady
 from devstack.pages import payment_providers
 from devstack.ports import LOOPBACK, settle_ports
+from devstack.postgres_roles import postgres_dsn_of_order
 from devstack.process import ProcessSpec
+from devstack.redis_users import redis_url_of
 from devstack.replicas import (
     Replica,
     further_replicas,
@@ -40,6 +42,7 @@ TOPIC_SETTINGS = {
     "seckill.orders.v1.dlq": {"retention.ms": "-1"},
     "seckill.order-events.v1": {"retention.ms": str(WEEK_MS)},
 }
+STORE_ADDRESSES = ("SECKILL_REDIS_URL", "SECKILL_GATEWAY_REDIS_URL", "SECKILL_POSTGRES_DSN")
 # A service that dies more often within a minute has a defect that a restart does not heal.
 RESTARTS_MAX = 10
 
@@ -189,6 +192,23 @@ def mesh_certificates(directory: Path) -> MeshCertificates:
     return load_or_create_mesh(directory / MESH_FOLDER)
 
 
+def without_stores(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that names no store that was started here."""
+    given = {name for name in STORE_ADDRESSES if os.environ.get(name)}
+    return {key: value for key, value in env.items() if key in given or key not in STORE_ADDRESSES}
+
+
+def with_own_stores(spec: ProcessSpec, stores: Stores) -> dict[str, str]:
+    """Return a service's environment, in which it is its own user in the stores started here."""
+    env = without_stores(spec.env)
+    own = "SECKILL_GATEWAY_REDIS_URL" if spec.name == "gateway" else "SECKILL_REDIS_URL"
+    started = not os.environ.get("SECKILL_REDIS_URL")
+    env.setdefault(own, redis_url_of(spec.name, stores.redis_url) if started else stores.redis_url)
+    if spec.name == "order" and "SECKILL_POSTGRES_DSN" not in env:
+        env["SECKILL_POSTGRES_DSN"] = postgres_dsn_of_order(stores.postgres_dsn)
+    return env
+
+
 def command_settings(certificates: MeshCertificates) -> dict[str, str]:
     """Return the settings with which the command is an operator."""
     own = certificates.operator
@@ -196,6 +216,7 @@ def command_settings(certificates: MeshCertificates) -> dict[str, str]:
         "SECKILL_TLS_CA": str(certificates.authority),
         "SECKILL_TLS_CERT": str(own.certificate),
         "SECKILL_TLS_KEY": str(own.key),
+        "SECKILL_TLS_DOMAIN": MESH_DOMAIN,
     }
 
 
@@ -276,6 +297,8 @@ def mesh_specs(
         directory=directory,
         certificates=certificates,
     )
+    if certificates is not None:
+        first = [replace(spec, env=with_own_stores(spec, stores)) for spec in first]
     return [*first, *replica_specs(first, replicas, ports)]
 
 

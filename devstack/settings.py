@@ -57,6 +57,7 @@ class LocalSettings:
         directory: data, logs and state.
         postgres_port, redis_port, kafka_port: 0 picks a free port.
         postgres_dsn, redis_url, kafka_bootstrap: an address replaces the store; empty starts one.
+        secure: Redis has a user for each service.
     """
 
     directory: Path = DEFAULT_DIRECTORY
@@ -66,6 +67,7 @@ class LocalSettings:
     postgres_dsn: str = ""
     redis_url: str = ""
     kafka_bootstrap: str = ""
+    secure: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
@@ -91,6 +93,7 @@ class LocalSettings:
             postgres_dsn=env.get("SECKILL_POSTGRES_DSN", ""),
             redis_url=env.get("SECKILL_REDIS_URL", ""),
             kafka_bootstrap=env.get("SECKILL_KAFKA_BOOTSTRAP", ""),
+            secure=read_secure(env),
         )
 
 

@@ -12,7 +12,7 @@ from devstack.kafka_probe import count_brokers
 from devstack.postgres import PostgresServer, postgres_answers, postgres_version
 from devstack.server import Server
 from devstack.settings import LocalSettings, Stores
-from devstack.valkey import ValkeyServer, redis_answers, redis_version
+from devstack.valkey import ValkeyServer, ValkeyWithUsers, redis_answers, redis_version
 
 EXTERNAL_TIMEOUT_S = 10.0
 
@@ -43,7 +43,8 @@ class LocalStack:
         if not chosen.postgres_dsn:
             self.postgres = PostgresServer(self.directory / "postgres", port=chosen.postgres_port)
         if not chosen.redis_url:
-            self.valkey = ValkeyServer(self.directory / "valkey", port=chosen.redis_port)
+            kind = ValkeyWithUsers if chosen.secure else ValkeyServer
+            self.valkey = kind(self.directory / "valkey", port=chosen.redis_port)
         if not chosen.kafka_bootstrap:
             self.kafka = KafkaServer(self.directory / "kafka", port=chosen.kafka_port)
 

@@ -10,6 +10,7 @@ import redis
 from devstack.errors import StackError
 from devstack.ports import LOOPBACK
 from devstack.process import ProcessSpec
+from devstack.redis_users import load_or_create_password, write_redis_users
 from devstack.server import Server, plain_environment
 
 PROBE_TIMEOUT_S = 0.5
@@ -125,6 +126,24 @@ class ValkeyServer(Server):
             # The append-only file is the one copy; snapshots beside it would be a second.
             "save": "",
         }
+
+
+class ValkeyWithUsers(ValkeyServer):
+    """Valkey with the access list of deploy/stores, and an administrator."""
+
+    @property
+    def url(self) -> str:
+        """Its address for the administrator."""
+        return f"redis://default:{self._password}@{LOOPBACK}:{self.port}/0"
+
+    @property
+    def _password(self) -> str:
+        return load_or_create_password(self.directory / "password")
+
+    def _settings(self) -> dict[str, str]:
+        users = self.directory / "users.acl"
+        write_redis_users(users, self._password)
+        return {**super()._settings(), "aclfile": str(users)}
 
 
 class Redis62Server(ValkeyServer):

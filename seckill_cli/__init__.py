@@ -59,9 +59,17 @@ def options(
     key: Annotated[
         Path | None, typer.Option(envvar="SECKILL_TLS_KEY", help="PEM file of its private key.")
     ] = None,
+    domain: Annotated[
+        str,
+        typer.Option(
+            "--tls-domain",
+            envvar="SECKILL_TLS_DOMAIN",
+            help="Services' certificates name SERVICE.DOMAIN, and not their address.",
+        ),
+    ] = "",
 ) -> None:
     """Inspect and operate a flash-sale mesh."""
-    secure(Security.of(tls=tls, ca=ca, cert=cert, key=key))
+    secure(Security.of(tls=tls, ca=ca, cert=cert, key=key, domain=domain))
 
 
 app.command("audit")(audit.audit)

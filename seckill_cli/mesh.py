@@ -56,12 +56,15 @@ class Security:
         credentials: TLS; None is plaintext.
         ca, cert, key: the files that they are made of; None for the system's authorities, and for
             no certificate of ours.
+        domain: certificates must name services within this domain; empty: they must name their
+            addresses.
     """
 
     credentials: grpc.ChannelCredentials | None = None
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    domain: str = ""
 
     def context(self) -> ssl.SSLContext | None:
         """Return the same for HTTP/2 without gRPC; None is plaintext."""
@@ -73,8 +76,19 @@ class Security:
             context.load_cert_chain(self.cert, self.key)
         return context
 
+    def name_of(self, service: str) -> str:
+        """Return what the certificate of a service must name; empty: its address."""
+        return f"{service}.{self.domain}" if self.domain else ""
+
+    def options(self, service: str) -> list[tuple[str, str]]:
+        """Return the options of a channel to a service."""
+        name = self.name_of(service)
+        return [("grpc.ssl_target_name_override", name)] if name else []
+
     @classmethod
-    def of(cls, *, tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> "Security":
+    def of(
+        cls, *, tls: bool, ca: Path | None, cert: Path | None, key: Path | None, domain: str = ""
+    ) -> "Security":
         """Read the files; any of them means TLS. Raises CommandFailed naming the option."""
         if (cert is None) is not (key is None):
             raise CommandFailed("--cert and --key (SECKILL_TLS_CERT, SECKILL_TLS_KEY) go together")
@@ -89,6 +103,7 @@ class Security:
             ca,
             cert,
             key,
+            domain,
         )
 
 
@@ -120,11 +135,13 @@ def security_of(target: str) -> Security:
     if state is None or not state.certificates or not is_local(target):
         return security
     # Not at import: the wheel has no local stack.
-    from devstack.certificates import load_or_create_mesh  # noqa: PLC0415
+    from devstack.certificates import MESH_DOMAIN, load_or_create_mesh  # noqa: PLC0415
 
     mesh = load_or_create_mesh(Path(state.certificates))
     own = mesh.operator
-    return Security.of(tls=True, ca=mesh.authority, cert=own.certificate, key=own.key)
+    return Security.of(
+        tls=True, ca=mesh.authority, cert=own.certificate, key=own.key, domain=MESH_DOMAIN
+    )
 
 
 def local_state() -> "StackState | None":
@@ -167,12 +184,12 @@ def target_of(service: str, given: str) -> str:
     )
 
 
-def aio_channel_to(target: str) -> grpc.aio.Channel:
-    """Return a channel to an address, for asyncio; the caller closes it."""
-    credentials = security_of(target).credentials
-    if credentials is None:
+def aio_channel_to(service: str, target: str) -> grpc.aio.Channel:
+    """Return a channel to a service at an address, for asyncio; the caller closes it."""
+    chosen = security_of(target)
+    if chosen.credentials is None:
         return grpc.aio.insecure_channel(target)
-    return grpc.aio.secure_channel(target, credentials)
+    return grpc.aio.secure_channel(target, chosen.credentials, options=chosen.options(service))
 
 
 @contextmanager
@@ -183,11 +200,11 @@ def channel_to(service: str, given: str) -> Iterator[grpc.Channel]:
         CommandFailed: the service does not answer; says its address and the setting for it.
     """
     target = target_of(service, given)
-    credentials = security_of(target).credentials
+    chosen = security_of(target)
     opened = (
         grpc.insecure_channel(target)
-        if credentials is None
-        else grpc.secure_channel(target, credentials)
+        if chosen.credentials is None
+        else grpc.secure_channel(target, chosen.credentials, options=chosen.options(service))
     )
     with opened as channel:
         try:

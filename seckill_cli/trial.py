@@ -52,9 +52,13 @@ def try_sale(
     _create_sale(sku, inventory)
     _tell("sale", f"{sku}, one unit")
     target = target_of("gateway", gateway)
+    chosen = mesh.security_of(target)
     try:
         with SyncSeckillClient(
-            target, credentials=mesh.security_of(target).credentials, identity=identity
+            target,
+            credentials=chosen.credentials,
+            identity=identity,
+            options=chosen.options("gateway"),
         ) as client:
             _play(client, sku, pay=pay)
     except CallFailed as failure:

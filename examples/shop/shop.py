@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import grpc
 from aiohttp import web
@@ -57,6 +58,22 @@ class Till:
         return f"refund-{payment_id}"
 
 
+def own_credentials() -> grpc.ChannelCredentials | None:
+    """What the shop's certificate proves in a mesh with mTLS; None for one in clear."""
+    names = [os.environ.get(f"SHOP_TLS_{name}", "") for name in ("CA", "KEY", "CERT")]
+    if not all(names):
+        return None
+    return grpc.ssl_channel_credentials(*(Path(name).read_bytes() for name in names))
+
+
+def channel_to(address: str) -> grpc.aio.Channel:
+    """Return a channel to a service of the mesh."""
+    credentials = own_credentials()
+    if credentials is None:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, credentials)
+
+
 class Shop:
     """The handlers of the shop, and what it knows."""
 
@@ -77,9 +94,9 @@ class Shop:
         inventory = os.environ.get("SHOP_INVENTORY", "127.0.0.1:50052")
         order = os.environ.get("SHOP_ORDER", "127.0.0.1:50053")
         async with (
-            SeckillClient(gateway) as self._client,
-            grpc.aio.insecure_channel(inventory) as to_inventory,
-            grpc.aio.insecure_channel(order) as to_order,
+            SeckillClient(gateway, credentials=own_credentials()) as self._client,
+            channel_to(inventory) as to_inventory,
+            channel_to(order) as to_order,
         ):
             self._inventory = inventory_pb2_grpc.InventoryServiceStub(to_inventory)
             self._orders = order_pb2_grpc.OrderServiceStub(to_order)

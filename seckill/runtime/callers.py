@@ -20,7 +20,7 @@ NOBODY = "unknown"
 
 # The edge has verified an operator's token and role before it passes a call on (ADR 32).
 _OPERATORS = frozenset({EDGE, OPERATOR})
-# Or a service of the shop that buys for its users, by their tokens.
+# Who brings a buyer's token: the edge, or the shop's services in a buyer's name.
 _BUYERS = frozenset({EDGE, OPERATOR, SHOP})
 _ANYBODY = frozenset({*STAGES, NOBODY})
 

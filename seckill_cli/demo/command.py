@@ -197,7 +197,7 @@ async def _create_sale(address: str, sku: str, scenario: Scenario) -> None:
     )
     terms.start_time.GetCurrentTime()
     terms.end_time.FromSeconds(terms.start_time.seconds + SALE_S)
-    async with aio_channel_to(address) as channel:
+    async with aio_channel_to("inventory", address) as channel:
         stub = inventory_pb2_grpc.InventoryServiceStub(channel)
         for attempt in range(1, SALE_ATTEMPTS_MAX + 1):
             try:

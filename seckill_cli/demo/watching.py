@@ -20,8 +20,8 @@ async def watched(state: StackState, sku: str, console: Console) -> AsyncIterato
     addresses = {process.name: process.address for process in state.processes}
     metrics = [process.metrics for process in state.processes if process.metrics]
     async with (
-        aio_channel_to(addresses["inventory"]) as inventory,
-        aio_channel_to(addresses["order"]) as order,
+        aio_channel_to("inventory", addresses["inventory"]) as inventory,
+        aio_channel_to("order", addresses["order"]) as order,
     ):
         sampler = Sampler(inventory=inventory, order=order, metrics=metrics)
         await sampler.take(sku)

@@ -161,7 +161,10 @@ async def _buy(target: str, sku: str, tokens: Sequence[str]) -> list[order_pb2.O
         async with slots:
             return await buyer.wait(order_no, visible, timeout_s=VISIBLE_TIMEOUT_S)
 
-    async with SeckillClient(target, credentials=mesh.security_of(target).credentials) as client:
+    chosen = mesh.security_of(target)
+    async with SeckillClient(
+        target, credentials=chosen.credentials, options=chosen.options("gateway")
+    ) as client:
         buyers = [client.acting_for(token) for token in tokens]
         try:
             numbers = await _all(map(buy, buyers))

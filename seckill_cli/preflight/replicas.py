@@ -57,6 +57,7 @@ def _resolve(service: str, targets: str) -> Iterator[Replica]:
     for one in targets.split(","):
         host, _, port = one.rpartition(":")
         name = host.strip("[]")
+        certified = mesh.security_of(one).name_of(service) or name
         try:
             found = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
         except (OSError, ValueError) as error:
@@ -67,4 +68,4 @@ def _resolve(service: str, targets: str) -> Iterator[Replica]:
         for family, _, _, _, place in found:
             host_there = str(place[0])
             at = f"[{host_there}]" if family == socket.AF_INET6 else host_there
-            yield Replica(service, f"{at}:{int(place[1])}", name)
+            yield Replica(service, f"{at}:{int(place[1])}", certified)

@@ -59,7 +59,10 @@ def local_metrics(*given: str) -> list[str]:
 
 async def _watch(sku: str, targets: tuple[str, str], metrics: Sequence[str], *, once: bool) -> None:
     async with AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(aio_channel_to(one)) for one in targets]
+        channels = [
+            await stack.enter_async_context(aio_channel_to(*one))
+            for one in zip(("inventory", "order"), targets, strict=True)
+        ]
         sampler = Sampler(inventory=channels[0], order=channels[1], metrics=metrics)
         sku = sku or await _latest(sampler)
         # Two, for a rate.

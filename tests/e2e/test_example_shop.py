@@ -74,6 +74,7 @@ def start_shop(mesh: Mesh, *, port: int, secret: str) -> Process:
             env={
                 **os.environ,
                 **targets,
+                **mesh.shop_settings,
                 "SHOP_PORT": str(port),
                 "SHOP_KEY": str(mesh.directory / "shop-key.pem"),
                 "SHOP_WEBHOOK_SECRET": secret,

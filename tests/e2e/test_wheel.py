@@ -116,13 +116,16 @@ def test_the_client_and_the_stubs_are_typed_and_import_nothing_else(installed: I
 async def test_it_operates_a_running_mesh(installed: Installed, mesh: Mesh) -> None:
     """By address."""
     sku = await open_sale(mesh, sale_terms(units=1))
-    done = installed.run("seckill", "sale", "list", "--inventory", mesh.address("inventory"))
+    address = mesh.address("inventory")
+    done = installed.run("seckill", "sale", "list", "--inventory", address, **mesh.command_settings)
     assert done.returncode == 0, done.stderr
     assert sku in done.stdout
 
 
 async def test_the_examples_of_the_readme_buy(installed: Installed, mesh: Mesh) -> None:
     """Both, as they stand there, but for the address and the sku."""
+    if mesh.certificates is not None:
+        pytest.skip("they have no certificate: buyers come through the edge")
     readme = (REPOSITORY_ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     examples = [block for block in blocks if block.startswith("import")]

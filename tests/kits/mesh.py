@@ -24,7 +24,7 @@ from devstack.mesh import (
     service_specs,
 )
 from order_svc.db.migrate import migrate
-from seckill.runtime.callers import EDGE, OPERATOR
+from seckill.runtime.callers import EDGE, OPERATOR, SHOP
 from seckill.runtime.dev_issuer import load_or_create
 from seckill_cli.load.link import LinkTls
 from tests.kits.planted_bug import chosen, command_with
@@ -55,10 +55,12 @@ class Mesh:
         directory: Path,
         settings: Mapping[str, str] | None = None,
         secure: bool = False,
+        own: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """
         Args:
             settings: SECKILL_ variables that differ from the local stack's.
+            own: those of single services, by name.
             secure: services demand certificates.
         """
         self.stores = stores
@@ -79,7 +81,11 @@ class Mesh:
         )
         self._specs: dict[str, ProcessSpec] = {
             # campaigns/proof.py plants a bug here.
-            spec.name: replace(spec, command=command_with(spec.command, chosen()))
+            spec.name: replace(
+                spec,
+                command=command_with(spec.command, chosen()),
+                env={**spec.env, **(own or {}).get(spec.name, {})},
+            )
             for spec in specs
         }
         self._processes: dict[str, Process] = {}
@@ -119,6 +125,11 @@ class Mesh:
         process = self._processes[name]
         process.stop()
         return process.returncode or 0
+
+    def change(self, name: str, settings: Mapping[str, str]) -> None:
+        """Have a service start with other settings from now on."""
+        spec = self._specs[name]
+        self._specs[name] = replace(spec, env={**spec.env, **settings})
 
     def restart(self, name: str) -> None:
         """Start a service that has ended, and wait until it is ready."""
@@ -168,6 +179,18 @@ class Mesh:
         """The settings with which an edge finds this mesh, and is let in."""
         own = self.certificates.settings_of(EDGE) if self.certificates else {}
         return {**self.settings, **own}
+
+    @property
+    def shop_settings(self) -> Mapping[str, str]:
+        """The variables with which the example's shop is let in."""
+        if self.certificates is None:
+            return {}
+        own = self.certificates.stages[SHOP]
+        return {
+            "SHOP_TLS_CA": str(self.certificates.authority),
+            "SHOP_TLS_CERT": str(own.certificate),
+            "SHOP_TLS_KEY": str(own.key),
+        }
 
     @property
     def command_settings(self) -> Mapping[str, str]:

@@ -13,7 +13,9 @@ UNITS = 3
 async def sell_out(mesh: Mesh) -> None:
     """Sell the units of a sale: bought, seen, paid; one given up comes back and is sold again."""
     sku = await open_sale(mesh, sale_terms(units=UNITS))
-    async with SeckillClient(mesh.address("gateway")) as client:
+    async with SeckillClient(
+        mesh.address("gateway"), credentials=mesh.call_credentials()
+    ) as client:
         buyers = [client.acting_for(mesh.issuer.token(new_id("buyer"))) for _ in range(UNITS + 1)]
         bought = [await buyer.buy(sku) for buyer in buyers]
         assert [one.outcome for one in bought] == [Outcome.RESERVED] * UNITS + [Outcome.SOLD_OUT]

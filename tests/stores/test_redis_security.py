@@ -32,8 +32,10 @@ async def test_a_user_with_a_certificate_reads_and_writes(
     """By single commands and by the hot paths' way of sending."""
     async with open_redis(settings(secure_redis.url, authority=authority, client=client)) as redis:
         await check_writable(redis)
-        await redis.set("seckill:example", "1")
-        assert await send_all(redis, [("GET", "seckill:example"), ("DEL", "seckill:example")]) == [
+        await redis.set("seckill:stock:{example}", "1")
+        assert await send_all(
+            redis, [("GET", "seckill:stock:{example}"), ("DEL", "seckill:stock:{example}")]
+        ) == [
             b"1",
             1,
         ]
@@ -45,7 +47,7 @@ async def test_files_in_the_address_do_as_well(secure_redis: SecureRedis) -> Non
         await check_writable(redis)
 
 
-async def test_the_access_list_lets_the_mesh_alone_have_its_keys(
+async def test_the_access_list_lets_a_stage_have_its_keys_alone(
     secure_redis: SecureRedis, authority: Authority, client: Issued
 ) -> None:
     """Keys of others, and what ends a server or empties it, are refused."""

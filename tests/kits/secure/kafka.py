@@ -5,8 +5,11 @@ from pathlib import Path
 from devstack.authority import Authority
 from devstack.kafka import KafkaServer
 from devstack.ports import LOOPBACK, pick_free_port
+from tests.kits.secure.rights import KAFKA_STAGES
 
+# May everything; the stages have the rights that are granted (rights.py).
 USER, PASSWORD = "seckill", "of-the-mesh"
+USERS = (USER, *(f"seckill-{stage}" for stage in KAFKA_STAGES))
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 _LISTENERS = {"TLS": "SSL", "MUTUAL": "SSL", "SASLTLS": "SASL_SSL", "SASLCLEAR": "SASL_PLAINTEXT"}
 _MODULE = "org.apache.kafka.common.security"
@@ -27,8 +30,9 @@ class SecureKafka(KafkaServer):
     def _format_options(self) -> tuple[str, ...]:
         return tuple(
             text
+            for user in USERS
             for mechanism in SCRAM
-            for text in ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")
+            for text in ("--add-scram", f"{mechanism}=[name={user},password={PASSWORD}]")
         )
 
     def _further_listeners(self) -> str:
@@ -46,6 +50,8 @@ class SecureKafka(KafkaServer):
             "ssl.truststore.type=PEM",
             f"ssl.truststore.location={self._authority.certificate}",
             "listener.name.mutual.ssl.client.auth=required",
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            f"super.users=User:ANONYMOUS;User:{USER};User:CN={USER}",
         ]
         for name in ("sasltls", "saslclear"):
             prefix = f"listener.name.{name}"

@@ -6,10 +6,10 @@ from typing import ClassVar
 from devstack.authority import Authority, Issued
 from devstack.ports import LOOPBACK
 from devstack.valkey import ValkeyServer
+from tests.kits.secure.rights import write_redis_users
 
-USER, PASSWORD = "seckill", "of-the-mesh"
-# As docs/stores.md has it.
-RULES = Path(__file__).parents[3] / "deploy" / "stores" / "users.acl"
+# Of the access list that docs/stores.md has.
+USER, PASSWORD = "seckill-inventory", "of-the-mesh"
 
 
 class SecureRedis(ValkeyServer):
@@ -27,8 +27,12 @@ class SecureRedis(ValkeyServer):
 
     @property
     def url(self) -> str:
-        """Its rediss:// address, with user and password."""
-        return f"rediss://{USER}:{PASSWORD}@{LOOPBACK}:{self.port}/0"
+        """Its rediss:// address, with user and password of inventory."""
+        return self.url_of("inventory")
+
+    def url_of(self, stage: str) -> str:
+        """Its address for a stage."""
+        return f"rediss://seckill-{stage}:{PASSWORD}@{LOOPBACK}:{self.port}/0"
 
     @property
     def url_with_files(self) -> str:
@@ -48,7 +52,7 @@ class SecureRedis(ValkeyServer):
     def _settings(self) -> dict[str, str]:
         server = self._authority.issue("redis")
         users = self.directory / "users.acl"
-        users.write_text(RULES.read_text().replace("CHANGE-ME", PASSWORD))
+        write_redis_users(users, PASSWORD)
         return {
             **super()._settings(),
             "port": "0",
