@@ -9,13 +9,13 @@ from typing import Any
 import grpc
 import pytest
 
+from devstack.authority import Authority
 from seckill.client import OutcomeUnknown, TryLater
 from seckill.errors import Overloaded
 from seckill.status import trailing_metadata
 from seckill.v1 import gateway_pb2, gateway_pb2_grpc, inventory_pb2
 from seckill_cli.load.link import CrowdClient, Link, LinkError
 from seckill_cli.mesh import Security
-from tests.kits.secure.authority import Authority
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
