@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from bench import report
 from bench.__main__ import OWN_TOOLS
 from bench.cores import children_on
@@ -43,11 +45,31 @@ UNTIL_S = 120.0
 STOP_TIMEOUT_S = 10.0
 
 
+def _page_sale(world: World) -> str:
+    """Create the sale of the page: inventory may not have found the order service yet.
+
+    Raises:
+        InvalidSample: it does not in time.
+    """
+    created: list[str] = []
+
+    def create() -> bool:
+        try:
+            created.append(world.create_sale(units=1_000_000, prefix="page"))
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+        return bool(created)
+
+    world.poll_until(create)
+    return created[0]
+
+
 class Browsers:
     """The process of the browsers."""
 
     def __init__(self, world: World) -> None:
-        self._sku = world.create_sale(units=1_000_000, prefix="page")
+        self._sku = _page_sale(world)
         self._address = world.edge.address
         self._cores = world.cores.others
 
