@@ -9,6 +9,7 @@ from pathlib import Path
 
 from devstack.certificates import MESH_DOMAIN, MESH_FOLDER, MeshCertificates, load_or_create_mesh
 from devstack.grpc_probe import GrpcReady
+from devstack.kafka_users import grant_kafka_rights, kafka_settings_of
 from devstack.pages import payment_providers
 from devstack.ports import LOOPBACK, settle_ports
 from devstack.postgres_roles import postgres_dsn_of_order
@@ -22,6 +23,7 @@ from devstack.replicas import (
     shared_targets,
 )
 from devstack.settings import Stores, WantedPort, read_directory, read_secure
+from devstack.stack import KAFKA_FOLDER
 from devstack.supervisor import Services
 from devstack.topics import create_topics
 from seckill.runtime.dev_issuer import DevIssuer, load_or_create
@@ -198,14 +200,19 @@ def without_stores(env: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if key in given or key not in STORE_ADDRESSES}
 
 
-def with_own_stores(spec: ProcessSpec, stores: Stores) -> dict[str, str]:
-    """Return a service's environment, in which it is its own user in the stores started here."""
+def with_own_stores(spec: ProcessSpec, stores: Stores, *, directory: Path) -> dict[str, str]:
+    """Return a service's environment, in which it is its own user in the stores started here.
+
+    `directory`: of the stack.
+    """
     env = without_stores(spec.env)
     own = "SECKILL_GATEWAY_REDIS_URL" if spec.name == "gateway" else "SECKILL_REDIS_URL"
     started = not os.environ.get("SECKILL_REDIS_URL")
     env.setdefault(own, redis_url_of(spec.name, stores.redis_url) if started else stores.redis_url)
     if spec.name == "order" and "SECKILL_POSTGRES_DSN" not in env:
         env["SECKILL_POSTGRES_DSN"] = postgres_dsn_of_order(stores.postgres_dsn)
+    if not os.environ.get("SECKILL_KAFKA_BOOTSTRAP"):
+        env |= kafka_settings_of(spec.name, directory / KAFKA_FOLDER)
     return env
 
 
@@ -282,7 +289,7 @@ def mesh_specs(
     """
     directory = read_directory().absolute()
     by_service = _ports_by_service(ports)
-    asyncio.run(_prepare(stores))
+    asyncio.run(_prepare(stores, secure=read_secure()))
     issuer = load_or_create(directory / "secrets")
     settings = {**service_environment(stores, ports=by_service, issuer=issuer), **(further or {})}
     replicas = _further()
@@ -298,13 +305,17 @@ def mesh_specs(
         certificates=certificates,
     )
     if certificates is not None:
-        first = [replace(spec, env=with_own_stores(spec, stores)) for spec in first]
+        first = [
+            replace(spec, env=with_own_stores(spec, stores, directory=directory)) for spec in first
+        ]
     return [*first, *replica_specs(first, replicas, ports)]
 
 
-async def _prepare(stores: Stores) -> None:
+async def _prepare(stores: Stores, *, secure: bool) -> None:
     # Slow to import, and not wanted by those who only ask what runs.
     from order_svc.db.migrate import migrate  # noqa: PLC0415
 
     await create_topics(stores.kafka_bootstrap, TOPICS, TOPIC_SETTINGS)
+    if secure and not os.environ.get("SECKILL_KAFKA_BOOTSTRAP"):
+        await grant_kafka_rights(stores.kafka_bootstrap)
     await migrate(stores.postgres_dsn)

@@ -9,12 +9,15 @@ from devstack.directory import STACK, DirectoryLock, prepare_directory
 from devstack.errors import StackError
 from devstack.kafka import KafkaServer
 from devstack.kafka_probe import count_brokers
+from devstack.kafka_users import KafkaWithUsers
 from devstack.postgres import PostgresServer, postgres_answers, postgres_version
 from devstack.server import Server
 from devstack.settings import LocalSettings, Stores
 from devstack.valkey import ValkeyServer, ValkeyWithUsers, redis_answers, redis_version
 
 EXTERNAL_TIMEOUT_S = 10.0
+# Below the directory of the stack.
+KAFKA_FOLDER = "kafka"
 
 
 class LocalStack:
@@ -43,10 +46,11 @@ class LocalStack:
         if not chosen.postgres_dsn:
             self.postgres = PostgresServer(self.directory / "postgres", port=chosen.postgres_port)
         if not chosen.redis_url:
-            kind = ValkeyWithUsers if chosen.secure else ValkeyServer
-            self.valkey = kind(self.directory / "valkey", port=chosen.redis_port)
+            valkey = ValkeyWithUsers if chosen.secure else ValkeyServer
+            self.valkey = valkey(self.directory / "valkey", port=chosen.redis_port)
         if not chosen.kafka_bootstrap:
-            self.kafka = KafkaServer(self.directory / "kafka", port=chosen.kafka_port)
+            kafka = KafkaWithUsers if chosen.secure else KafkaServer
+            self.kafka = kafka(self.directory / KAFKA_FOLDER, port=chosen.kafka_port)
 
     @property
     def servers(self) -> tuple[Server, ...]:

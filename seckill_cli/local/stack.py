@@ -21,7 +21,7 @@ SERVICES = "devstack.mesh:mesh"
 PUBLIC_SERVICES = "devstack.edge:public_mesh"
 SECURE_NOTE = (
     "Secure: every service and the edge prove who they are by certificates of their own, and each"
-    " may call only what it needs; in Redis and Postgres each has a user of its own. Commands here"
+    " may call only what it needs; in the stores each has a user of its own. Commands here"
     " are an operator's."
 )
 console = display.console()

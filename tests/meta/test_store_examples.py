@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from devstack.kafka_users import KafkaRight, read_kafka_rights
 from devstack.mesh import TOPIC_SETTINGS, TOPICS
 from inventory_svc.durability import IN_SYNC_REPLICAS_MIN
 from order_svc.db.durability import UNSAFE
@@ -75,6 +76,23 @@ def test_the_users_of_kafka_have_rights_to_what_the_settings_name() -> None:
     claims = ("seckill-order", "group", "seckill.")
     assert claims in found
     assert all(claim_group(name).startswith(claims[2]) for name in TOPICS)
+
+
+def test_the_users_of_kafka_have_the_rights_that_the_local_stack_gives() -> None:
+    """One table, which Strimzi is told in its own words."""
+    patterns = {"literal": "literal", "prefix": "prefixed"}
+    found = {
+        KafkaRight(
+            user["metadata"]["name"],
+            acl["resource"]["type"],
+            patterns[acl["resource"]["patternType"]],
+            acl["resource"]["name"],
+            tuple(acl["operations"]),
+        )
+        for user in objects("kafka.yaml", "KafkaUser")
+        for acl in user["spec"]["authorization"]["acls"]
+    }
+    assert found == set(read_kafka_rights())
 
 
 def test_the_database_loses_no_commit_by_a_failover() -> None:
