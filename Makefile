@@ -14,7 +14,7 @@ PLANT ?=
 # How many tests run at once, each with servers of its own. A process that dies ends the run: it
 # says what it was at, where a replaced one would leave the others waiting.
 WORKERS ?= 2
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --max-worker-restart 0
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help
 help: ## list the targets

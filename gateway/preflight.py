@@ -8,8 +8,8 @@ from gateway.rules_feed import RulesFeed
 from gateway.sales import Sales
 from gateway.servicer import Context, ContextCaller
 from gateway.settings import GatewaySettings
+from seckill.findings import FAILED, OK, WARNING, Check, Crowd, Finding
 from seckill.runtime.preflight.common import certificates, keys, readiness
-from seckill.runtime.preflight.findings import FAILED, OK, WARNING, Check, Crowd, Finding
 from seckill.runtime.preflight.service import PreflightServicer
 from seckill.runtime.roles import RoleGate
 

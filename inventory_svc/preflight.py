@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Any
 from inventory_svc.durability import unsafe_kafka_settings, unsafe_redis_settings
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.settings import InventorySettings
-from seckill.runtime.preflight.common import (
-    certificates,
-    clock_of,
-    readiness,
-    redis_now_s,
-    version_finding,
-)
-from seckill.runtime.preflight.findings import (
+from seckill.findings import (
     FAILED,
     OK,
     WARNING,
@@ -22,6 +15,13 @@ from seckill.runtime.preflight.findings import (
     Crowd,
     Finding,
     judged,
+)
+from seckill.runtime.preflight.common import (
+    certificates,
+    clock_of,
+    readiness,
+    redis_now_s,
+    version_finding,
 )
 from seckill.runtime.preflight.service import PreflightServicer
 from seckill.runtime.preflight.usage import cores_of, place

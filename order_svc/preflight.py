@@ -8,6 +8,7 @@ from order_svc.db.durability import unsafe_settings
 from order_svc.intake.group import read_group
 from order_svc.rpc.operators import SETTING, Gate
 from order_svc.settings import OrderSettings
+from seckill.findings import FAILED, OK, WARNING, Check, Crowd, Finding, judged
 from seckill.runtime.preflight.common import (
     certificates,
     clock_of,
@@ -15,7 +16,6 @@ from seckill.runtime.preflight.common import (
     readiness,
     version_finding,
 )
-from seckill.runtime.preflight.findings import FAILED, OK, WARNING, Check, Crowd, Finding, judged
 from seckill.runtime.preflight.service import PreflightServicer
 
 POSTGRES_LEAST = (14,)

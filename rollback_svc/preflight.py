@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from rollback_svc.settings import RollbackSettings
 from rollback_svc.sweeper import Sweeper
+from seckill.findings import FAILED, OK, WARNING, Check, Crowd, Finding
 from seckill.runtime.clock import Clock
 from seckill.runtime.delay import DelaySet
 from seckill.runtime.preflight.common import certificates, clock_of, readiness, redis_now_s
-from seckill.runtime.preflight.findings import FAILED, OK, WARNING, Check, Crowd, Finding
 from seckill.runtime.preflight.service import PreflightServicer
 
 if TYPE_CHECKING:

@@ -287,8 +287,9 @@ SABOTAGES = (
         edits=(
             Edit(
                 CANCEL,
-                "SELECT sku, order_no, 'cancelled', quantity FROM cancelled\n",
-                "SELECT sku, order_no, 'cancelled', quantity FROM cancelled WHERE quantity = 1\n",
+                "SELECT sku, order_no, 'cancelled', quantity FROM cancelled\n    WHERE ",
+                "SELECT sku, order_no, 'cancelled', quantity FROM cancelled\n"
+                "    WHERE quantity = 1 AND ",
             ),
         ),
     ),

@@ -47,4 +47,4 @@ def test_ports_are_free_ones_of_this_machine(laid_over: dict[str, dict[str, Any]
         assert service.get("ports", []) == [
             f"127.0.0.1::{port.rpartition(':')[2]}" for port in fixed
         ], name
-    assert laid_over["edge"]["ports"] == ["127.0.0.1::8080"]
+    assert laid_over["edge"]["ports"] == ["127.0.0.1::8080", "127.0.0.1::8081"]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from seckill.runtime.preflight.common import clock_finding
-from seckill.runtime.preflight.findings import FAILED, OK, UNKNOWN, WARNING, Verdict
+from seckill.findings import FAILED, OK, UNKNOWN, WARNING, Verdict, clock_finding
 from seckill.v1 import preflight_pb2, preflight_pb2_grpc, sale_pb2
 from seckill.version import VERSION
 from seckill_cli.operators import Metadata

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import grpc
 import typer
-import uvloop
 
 from seckill.v1 import (
     inventory_pb2,
@@ -20,6 +19,7 @@ from seckill.v1 import (
 )
 from seckill_cli import display, mesh
 from seckill_cli.errors import CommandFailed
+from seckill_cli.load import running
 from seckill_cli.load.link import LinkError
 from seckill_cli.mesh import (
     CALL_TIMEOUT_S,
@@ -109,7 +109,7 @@ def preflight(
     if rehearse:
         who = _identities(identities, gateway)
     asked = Asked(sku, buyers=buyers, units=units, seconds=seconds, deadline_s=deadline)
-    uvloop.run(_run(asked, replicas, metadata, who, as_json=as_json))
+    running.run(_run(asked, replicas, metadata, who, as_json=as_json))
 
 
 class Asked:

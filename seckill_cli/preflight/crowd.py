@@ -10,11 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvloop
-
 from seckill.client.transport import authorization, failure_of, new_request_id
 from seckill.v1 import gateway_pb2, inventory_pb2
 from seckill_cli import mesh
+from seckill_cli.load import running
 from seckill_cli.load.link import Link, LinkError
 from seckill_cli.mesh import Security
 from seckill_cli.preflight.identities import Identities
@@ -202,7 +201,7 @@ class _Worker:
 
 
 def _play(part: Part) -> Played:
-    return uvloop.run(_Worker(part).play())
+    return running.run(_Worker(part).play())
 
 
 async def come(

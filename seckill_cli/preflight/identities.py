@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from seckill.runtime.dev_issuer import DevIssuer
 from seckill_cli.errors import CommandFailed
+
+
+class Issuer(Protocol):
+    """Makes identities; the local stack has one."""
+
+    def token(self, user_id: str) -> str:
+        """Return a JWT of that user."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Identities:
     """
 
     tokens: Sequence[str] = ()
-    issuer: DevIssuer | None = None
+    issuer: Issuer | None = None
 
     @property
     def count(self) -> int | None:

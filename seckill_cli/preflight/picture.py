@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from seckill.runtime.preflight.findings import FAILED, OK, WARNING
+from seckill.findings import FAILED, OK, WARNING
 from seckill_cli.display import shown, table
 from seckill_cli.preflight.checks import Check, Plan
 from seckill_cli.preflight.model import KINDS, USE, Forecast, last_order_s

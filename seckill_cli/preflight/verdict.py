@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from seckill.runtime.preflight.findings import FAILED, UNKNOWN
+from seckill.findings import FAILED, UNKNOWN
 from seckill_cli.preflight.checks import Check, Plan
 from seckill_cli.preflight.model import USE, Forecast, last_order_s
 from seckill_cli.preflight.rehearsal import Rehearsed

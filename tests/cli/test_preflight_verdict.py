@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from seckill.runtime.preflight.findings import FAILED, OK, UNKNOWN, WARNING
+from seckill.findings import FAILED, OK, UNKNOWN, WARNING
 from seckill_cli.preflight.checks import Check, Plan
 from seckill_cli.preflight.crowd import Played
 from seckill_cli.preflight.model import (

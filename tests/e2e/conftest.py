@@ -31,11 +31,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds: tuple[str, ...] = FRONTS if marked("both_fronts") else FRONTS[:1]
         kinds += (SECURE,) if marked(SECURE) else ()
         metafunc.parametrize(
-            "mesh", (SECURE,) if ALL_SECURE else kinds, indirect=True, scope="session"
+            "mesh", (SECURE,) if ALL_SECURE else kinds, indirect=True, scope="package"
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(
     request: pytest.FixtureRequest,
     prepared_stores: Stores,
@@ -57,8 +57,8 @@ async def gateway_channel(mesh: Mesh) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture
-def gateway(gateway_channel: grpc.aio.Channel) -> Gateway:
-    """Return a stub of the gateway."""
+async def gateway(gateway_channel: grpc.aio.Channel) -> Gateway:
+    """Return a stub of the gateway; a secure channel is opened as it is made, and needs a loop."""
     return gateway_pb2_grpc.GatewayServiceStub(gateway_channel)
 
 
@@ -83,7 +83,7 @@ async def rollback(mesh: Mesh) -> AsyncIterator[Rollback]:
         yield rollback_pb2_grpc.RollbackServiceStub(channel)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gate_mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Start the four services with a gate that is narrow enough to be seen."""
     settings = {

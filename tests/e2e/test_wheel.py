@@ -24,6 +24,7 @@ DEPENDENCIES = {
     "googleapis-common-protos",
     "typer",
     "rich",
+    "ngh2",
     "prometheus-client",
 }
 

@@ -15,7 +15,7 @@ from tests.kits.mesh import Mesh, prepared_stores
 __all__ = ["prepared_stores"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """The four services on real stores."""
     directory: Path = tmp_path_factory.mktemp("mesh-edge")
@@ -23,7 +23,7 @@ def mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def edge(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """Envoy and its agent in front of the mesh."""
     with Edge(mesh.settings, directory=tmp_path_factory.mktemp("edge")) as running:

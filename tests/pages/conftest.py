@@ -31,14 +31,14 @@ SETTINGS = {
 EDGE_SETTINGS = {"SECKILL_EDGE_PURCHASES_MAX": "8"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def receiver() -> AsyncIterator[Receiver]:
     """Who is told by webhook that orders were cancelled."""
     async with receiving() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(
     prepared_stores: Stores, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mesh]:
@@ -55,7 +55,7 @@ def mesh(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def edge(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """Envoy and its agent, which serve the pages."""
     directory = tmp_path_factory.mktemp("edge-pages")
@@ -63,7 +63,7 @@ def edge(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def browser() -> AsyncIterator[Browser]:
     """A Chromium; `make packages` installs one."""
     if find_chromium() is None:
@@ -82,7 +82,7 @@ async def shop(mesh: Mesh, edge: Edge, browser: Browser) -> AsyncIterator[Shop]:
     assert shop.foreign == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def operators(
     mesh: Mesh, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[OperatorEdge]:

@@ -18,7 +18,7 @@ __all__ = ["prepared_stores"]
 BUYER = "buyer-1"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(prepared_stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Start the four services, with payment providers and without rate limits."""
     settings = {
@@ -50,7 +50,7 @@ async def _known(mesh: Mesh) -> dict[str, list[str]]:
         }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def caller(mesh: Mesh) -> Iterator[AnyCaller]:
     """Who sends requests of any kind to the mesh, with a sale and an order to name."""
     with AnyCaller(mesh, known=asyncio.run(_known(mesh)), buyer=BUYER) as opened:

@@ -14,15 +14,14 @@ from cryptography.x509.oid import NameOID
 
 from rollback_svc.settings import RollbackSettings
 from seckill.errors import DependencyUnavailable
+from seckill.findings import FAILED, OK, WARNING, Crowd, Finding, clock_finding, judged
 from seckill.runtime.preflight.common import (
     certificates,
-    clock_finding,
     keys,
     readiness,
     run_all,
     version_finding,
 )
-from seckill.runtime.preflight.findings import FAILED, OK, WARNING, Crowd, Finding, judged
 
 HOUR_S = 3_600.0
 

@@ -13,25 +13,25 @@ from tests.kits.secure.postgres import USER, SecurePostgres
 from tests.kits.secure.redis import SecureRedis
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Return the authority that all stores and their clients trust."""
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def other_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Return one that none of them trusts."""
     return Authority(tmp_path_factory.mktemp("other"), "another authority")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(authority: Authority) -> Issued:
     """Return the certificate of the mesh."""
     return authority.issue(USER)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secure_kafka(
     authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecureKafka]:
@@ -40,7 +40,7 @@ def secure_kafka(
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secure_redis(
     authority: Authority, client: Issued, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecureRedis]:
@@ -50,7 +50,7 @@ def secure_redis(
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secure_postgres(
     authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecurePostgres]:
@@ -60,7 +60,7 @@ def secure_postgres(
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pgbouncer(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
     """Start PgBouncer before the Postgres of all tests."""
     binary = pgbouncer_binary()

@@ -75,11 +75,20 @@ async def database(stores: Stores) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def kafka(secure_kafka: SecureKafka) -> SecureKafka:
+def own_kafka(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecureKafka]:
+    """Start a Kafka of its own: the topics of the other one belong to another mesh."""
+    with SecureKafka(tmp_path_factory.mktemp("kafka-with-rights"), authority) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def kafka(own_kafka: SecureKafka) -> SecureKafka:
     """Kafka with the mesh's topics, and the rights of the example's users."""
-    await create_topics(secure_kafka.url, TOPICS, TOPIC_SETTINGS)
-    await grant_kafka_rights(secure_kafka.url)
-    return secure_kafka
+    await create_topics(own_kafka.url, TOPICS, TOPIC_SETTINGS)
+    await grant_kafka_rights(own_kafka.url)
+    return own_kafka
 
 
 def kafka_settings(kafka: SecureKafka, authority: Authority, stage: str) -> dict[str, str]:

@@ -12,18 +12,13 @@ from cryptography import x509
 from pydantic_settings import BaseSettings
 
 from seckill.errors import DependencyUnavailable
+from seckill.findings import FAILED, OK, WARNING, Check, Crowd, Finding, clock_finding
 from seckill.runtime.jwks import read_jwks
-from seckill.runtime.preflight.findings import FAILED, OK, WARNING, Check, Crowd, Finding
 from seckill.runtime.redis_client import redis_faults
 
-# Purchase tokens of another replica are taken with clocks that differ by so much.
-CLOCK_SKEW_MAX_S = 5.0
-# More than this shows at the start and the end of a sale.
-CLOCK_SKEW_FINE_S = 0.5
 # What ends so soon after the sale is worth a word.
 EXPIRY_SPARE_S = 7 * 86_400.0
 _CERTIFICATE_FIELD = re.compile(r".*_tls_(ca|certificate)")
-_SYNC = "let one time service (chrony, ntpd) set the clocks of all machines"
 
 
 def readiness(checks: Mapping[str, Callable[[], Awaitable[Any]]]) -> Check:
@@ -59,16 +54,6 @@ def clock_of(store: str, now_s: Callable[[], Awaitable[float]]) -> Check:
         return [clock_finding(f"clock of {store}", ahead_s)]
 
     return check
-
-
-def clock_finding(name: str, ahead_s: float) -> Finding:
-    """Return what a difference between two clocks, in seconds, means."""
-    found = f"differs by {abs(ahead_s) * 1000:.0f} ms"
-    if abs(ahead_s) >= CLOCK_SKEW_MAX_S:
-        return Finding(name, FAILED, found, _SYNC)
-    if abs(ahead_s) >= CLOCK_SKEW_FINE_S:
-        return Finding(name, WARNING, found, _SYNC)
-    return Finding(name, OK, found)
 
 
 async def redis_now_s(client: Any) -> float:

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import grpc
 
+from seckill.findings import Check, Crowd
 from seckill.runtime.preflight.common import run_all
-from seckill.runtime.preflight.findings import Check, Crowd
 from seckill.runtime.preflight.usage import INSTANCE, ReadUsage, own_usage
 from seckill.v1 import preflight_pb2 as pb
 from seckill.v1 import preflight_pb2_grpc

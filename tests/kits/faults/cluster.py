@@ -20,7 +20,7 @@ from tests.kits.faults.reading import StoreReader
 from tests.kits.mesh import FREE_PORTS
 from tests.kits.planted_bug import chosen, command_with
 from tests.kits.stores import Topics
-from tests.kits.waiting import exited, logged
+from tests.kits.waiting import eventually, exited, logged
 
 CALL_S = 10.0
 # A caller finds a service that came back within 300 ms.
@@ -185,11 +185,22 @@ class Cluster:
         return grpc.aio.insecure_channel(self.address(service), options=CHANNEL_OPTIONS)
 
     async def open_sale(self, terms: sale_pb2.SaleTerms) -> str:
-        """Create a sale, and return its sku."""
+        """Create a sale, and return its sku. Inventory may not have found the order service yet."""
         async with self.channel("inventory") as channel:
-            await inventory_pb2_grpc.InventoryServiceStub(channel).CreateSale(
-                inventory_pb2.CreateSaleRequest(terms=terms), timeout=CALL_S
-            )
+            stub = inventory_pb2_grpc.InventoryServiceStub(channel)
+
+            async def created() -> bool:
+                try:
+                    await stub.CreateSale(
+                        inventory_pb2.CreateSaleRequest(terms=terms), timeout=CALL_S
+                    )
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    return False
+                return True
+
+            await eventually(created, timeout_s=CALL_S)
         return terms.sku
 
     async def metric(self, service: str, name: str, **labels: str) -> float:

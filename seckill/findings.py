@@ -11,6 +11,11 @@ OK = preflight_pb2.PREFLIGHT_VERDICT_OK
 WARNING = preflight_pb2.PREFLIGHT_VERDICT_WARNING
 FAILED = preflight_pb2.PREFLIGHT_VERDICT_FAILED
 UNKNOWN = preflight_pb2.PREFLIGHT_VERDICT_UNKNOWN
+# Purchase tokens of another replica are taken with clocks that differ by so much.
+CLOCK_SKEW_MAX_S = 5.0
+# More than this shows at the start and the end of a sale.
+CLOCK_SKEW_FINE_S = 0.5
+_SYNC = "let one time service (chrony, ntpd) set the clocks of all machines"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +68,13 @@ def judged(name: str, problems: Sequence[str] | None, *, advice: str, verdict: V
     if problems:
         return Finding(name, verdict, "; ".join(problems), advice)
     return Finding(name, OK, "keeps what it acknowledges")
+
+
+def clock_finding(name: str, ahead_s: float) -> Finding:
+    """Return what a difference between two clocks, in seconds, means."""
+    found = f"differs by {abs(ahead_s) * 1000:.0f} ms"
+    if abs(ahead_s) >= CLOCK_SKEW_MAX_S:
+        return Finding(name, FAILED, found, _SYNC)
+    if abs(ahead_s) >= CLOCK_SKEW_FINE_S:
+        return Finding(name, WARNING, found, _SYNC)
+    return Finding(name, OK, found)
