@@ -148,7 +148,8 @@ class Mesh:
         """Open a channel to a service.
 
         Args:
-            stage: who calls, if services demand certificates; by default whoever may, call by call.
+            stage: who calls, if services demand certificates; by default one that may, call by
+                call.
         """
         address, options = self.address(name), [("grpc.use_local_subchannel_pool", 1)]
         certificates = self.certificates
