@@ -8,13 +8,11 @@ from devstack.mesh import REPOSITORY_ROOT
 from tests.kits.mesh import Mesh
 
 
-def seckill(
-    mesh: Mesh, *arguments: str, fails: bool | None = False, status: int | None = None
-) -> str:
+def seckill(mesh: Mesh, *arguments: str, fails: bool = False, status: int | None = None) -> str:
     """Run the command; returns what it printed.
 
     Args:
-        fails: whether it must fail; None lets it do either.
+        fails: it must fail.
         status: it must exit with this one.
     """
     env = {key: value for key, value in os.environ.items() if "SECKILL_" not in key}
@@ -30,7 +28,7 @@ def seckill(
         check=False,
     )
     if status is None:
-        assert fails is None or (done.returncode != 0) is fails, done.stdout + done.stderr
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
     else:
         assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
