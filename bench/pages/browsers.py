@@ -109,7 +109,7 @@ class Browser:
             async with session.get(self._origin + path) as answer:
                 text = await answer.text()
                 self._tally.received_bytes += len(text)
-                self._tally.failed += answer.status != 200
+                self._tally.failed += not answer.ok
                 return text
         except (aiohttp.ClientError, OSError):
             self._tally.failed += 1
