@@ -57,7 +57,7 @@ class LocalSettings:
         directory: data, logs and state.
         postgres_port, redis_port, kafka_port: 0 picks a free port.
         postgres_dsn, redis_url, kafka_bootstrap: an address replaces the store; empty starts one.
-        secure: Redis has a user for each service.
+        secure: each store has a user for each service that uses it.
     """
 
     directory: Path = DEFAULT_DIRECTORY
