@@ -84,9 +84,9 @@ func appendCall(to []byte, wanted command, n int64) []byte {
 	return to
 }
 
-// readReserved reads the answer [0, 1, order number]; an error where it is another one.
+// readReserved reads the answer [0, units left, 1, order number]; an error where it is another one.
 func readReserved(answers *bufio.Reader) error {
-	for _, wanted := range []string{"*3", ":0", ":1", "$26", ""} {
+	for _, wanted := range []string{"*4", ":0", "", ":1", "$26", ""} {
 		line, err := answers.ReadString('\n')
 		if err != nil {
 			return err

@@ -1,9 +1,12 @@
 """`python -m bench.pages`: what the traffic of fifty browsers costs purchases.
 
-Starts the real servers on one core, Envoy among them, and has distinct buyers buy as JSON through
-Envoy, in turn without and with fifty browsers at the sale's page (browsers.py says what they ask
-for). Writes results/pages.json: purchases a second with and without, their ratio by pair, and the
-CPU that each process had for a purchase.
+Starts the real servers on one core, Envoy among them. Writes results/pages.json:
+
+- the part of that core that each process takes while fifty browsers are at the sale's page and nobody
+  buys (browsers.py says what they ask for);
+- purchases a second as JSON through Envoy with the browsers and without, and their ratio by pair.
+  Without them a process takes as much of the other core as they did (busy.py): visitors have machines
+  of their own, and what two cores take of each other is none of the servers' cost.
 """
 
 import argparse
@@ -25,12 +28,12 @@ import grpc
 
 from bench import report
 from bench.__main__ import OWN_TOOLS
-from bench.cores import children_on
+from bench.cores import children_on, cpu_s
 from bench.measures.public import purchase_json
 from bench.pages.figures import Pair, figures
 from bench.sample import InvalidSample, Sample
 from bench.sizes import FULL, QUICK
-from bench.world import World
+from bench.world import PUBLIC_PATH, World
 from devstack import StackError
 from tools.install import TOOLS, find_go, install
 
@@ -40,9 +43,11 @@ BROWSERS = 50
 BUYERS = 20_000
 QUICK_BUYERS = 5_000
 PAIRS_MAX = 6
-# A pair does not start later than this, so that the run ends within three minutes.
-UNTIL_S = 120.0
+# A pair does not start later than this, so that the run ends within four minutes.
+UNTIL_S = 150.0
 STOP_TIMEOUT_S = 10.0
+# How long CPU is measured while nobody buys: the stay of a visitor, so that each has come once.
+ALONE_S = 12.0
 
 
 def _page_sale(world: World) -> str:
@@ -66,12 +71,14 @@ def _page_sale(world: World) -> str:
 
 
 class Browsers:
-    """The process of the browsers."""
+    """The process of the browsers, and one that takes as much CPU in their place."""
 
     def __init__(self, world: World) -> None:
         self._sku = _page_sale(world)
         self._address = world.edge.address
         self._cores = world.cores.others
+        # Of a core, taken by the browsers when they were measured last.
+        self._share = 0.0
 
     @contextmanager
     def browsing(self) -> Iterator[dict[str, float]]:
@@ -88,7 +95,9 @@ class Browsers:
         try:
             if process.stdout.readline() != "ready\n":
                 raise InvalidSample("the browsers did not see the page")
+            start_s, used_s = time.monotonic(), cpu_s(process.pid)
             yield did
+            self._share = (cpu_s(process.pid) - used_s) / (time.monotonic() - start_s)
             process.send_signal(signal.SIGTERM)
             said, _ = process.communicate(timeout=STOP_TIMEOUT_S)
             did |= json.loads(said)
@@ -99,13 +108,41 @@ class Browsers:
                 process.kill()
                 process.wait()
 
+    @contextmanager
+    def absent(self) -> Iterator[None]:
+        """Take as much of their core meanwhile as they took the last time, and ask nobody."""
+        command = [sys.executable, "-m", "bench.pages.busy", f"{self._share:.3f}"]
+        with children_on(self._cores):
+            process = subprocess.Popen(command)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+
+def measure_alone(world: World, browsers: Browsers) -> dict[str, float]:
+    """Return the part of a core that each process takes for the browsers, while nobody buys."""
+    clocks = world.clocks(*PUBLIC_PATH)
+
+    def used() -> dict[str, float]:
+        before = clocks()
+        time.sleep(ALONE_S)
+        return {name: (after - before[name]) / ALONE_S for name, after in clocks().items()}
+
+    idle = used()
+    with browsers.browsing():
+        busy = used()
+    return {name: round(max(0.0, busy[name] - idle[name]), 4) for name in idle}
+
 
 def measure_pair(world: World, browsers: Browsers, *, pages_first: bool) -> Pair:
     """Measure once with and once without the browsers, either of them first."""
     traffic: Mapping[str, float] = {}
 
     def alone() -> dict[str, Sample]:
-        return purchase_json(world)
+        with browsers.absent():
+            return purchase_json(world)
 
     def beside() -> dict[str, Sample]:
         nonlocal traffic
@@ -145,6 +182,8 @@ def measure(directory: Path, *, quick: bool) -> dict[str, Any]:
         browsers = Browsers(world)
         # The first purchases fill tables and make identities known.
         purchase_json(world)
+        facts["core_share_of_pages"] = measure_alone(world, browsers)
+        say(f"of a core: {facts['core_share_of_pages']}")
         while len(pairs) < (1 if quick else PAIRS_MAX) and time.monotonic() - start_s < UNTIL_S:
             pairs.append(measure_pair(world, browsers, pages_first=len(pairs) % 2 == 1))
             say(f"ratio {pairs[-1].rate_ratio:.3f}")

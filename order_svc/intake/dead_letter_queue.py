@@ -97,10 +97,10 @@ class DeadLetterQueue:
     async def get(self, position: Position) -> StoredDeadLetter:
         """Return one letter; raises DeadLetterNotFound."""
         async with self._open() as topic:
-            letter = await topic.letter(position)
-        if letter is None:
+            found = await topic.letters_at({position})
+        if position not in found:
             raise DeadLetterNotFound(f"there is no letter {position}")
-        return letter
+        return found[position]
 
     async def redrive(
         self, positions: Sequence[Position], *, operator: str
@@ -188,8 +188,10 @@ async def _open_letters(
 ) -> list[StoredDeadLetter]:
     """Return those of the letters that are open; `result` learns why others are not."""
     letters = []
-    for position in sorted(set(positions)):
-        letter = await topic.letter(position)
+    wanted = sorted(set(positions))
+    found = await topic.letters_at(set(wanted))
+    for position in wanted:
+        letter = found.get(position)
         if letter is None:
             result.refused[position] = f"there is no letter {position}"
         elif letter.settlement is not None:

@@ -1,7 +1,7 @@
 """Reads the dead-letter topic: letters, and messages that say what operators did about them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -152,24 +152,36 @@ class DeadLetterTopic:
 
     async def update_index(self) -> None:
         """Let the index learn what was settled since it was used last."""
-        async for record in self._records(self._index.begin(self._starts, self._ends)):
+        async for record in self._records(self._index.begin(self._starts, self._ends), self._ends):
             self._index.add(record)
 
     async def letters(self, *, after: Position | None) -> AsyncIterator[StoredDeadLetter]:
         """Yield the letters behind `after`, by partition and offset; None starts with the first."""
-        async for record in self._records(self._behind(after)):
+        async for record in self._records(self._behind(after), self._ends):
             letter = self._letter(record)
             if letter is not None:
                 yield letter
 
-    async def letter(self, position: Position) -> StoredDeadLetter | None:
-        """Return the letter at a position, None if there is none."""
-        before = Position(position.partition, position.offset - 1)
-        async for record in self._records(self._behind(before)):
-            if (record.partition, record.offset) != (position.partition, position.offset):
-                return None
-            return self._letter(record)
-        return None
+    async def letters_at(
+        self, positions: Collection[Position]
+    ) -> dict[Position, StoredDeadLetter]:
+        """Return the letters at these positions, as far as there are any.
+
+        Each partition is read once, from the first of them to the last.
+        """
+        first, last = _ranges(positions)
+        starts = {
+            at: max(start, first[at.partition])
+            for at, start in self._starts.items()
+            if at.partition in first
+        }
+        ends = {at: min(self._ends[at], last[at.partition] + 1) for at in starts}
+        found: dict[Position, StoredDeadLetter] = {}
+        async for record in self._records(starts, ends):
+            position = Position(record.partition, record.offset)
+            if position in positions and (letter := self._letter(record)):
+                found[position] = letter
+        return found
 
     def _behind(self, after: Position | None) -> dict[TopicPartition, int]:
         if after is None:
@@ -180,9 +192,11 @@ class DeadLetterTopic:
             if at.partition >= after.partition
         }
 
-    async def _records(self, starts: Mapping[TopicPartition, int]) -> AsyncIterator[ConsumerRecord]:
+    async def _records(
+        self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[ConsumerRecord]:
         for partition in sorted(starts):
-            start, end = starts[partition], self._ends[partition]
+            start, end = starts[partition], ends[partition]
             if start >= end:
                 continue
             self._client.assign([partition])
@@ -208,6 +222,16 @@ class DeadLetterTopic:
             headers=headers,
             settlement=self._index.get(position),
         )
+
+
+def _ranges(positions: Iterable[Position]) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the lowest and the highest offset of each partition."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for position in sorted(positions):
+        first.setdefault(position.partition, position.offset)
+        last[position.partition] = position.offset
+    return first, last
 
 
 def _headers(record: ConsumerRecord) -> dict[str, str]:

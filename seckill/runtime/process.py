@@ -13,10 +13,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any, TypeVar
 
 import structlog
-import uvloop
 from prometheus_client import Gauge
 
 from seckill.runtime import failpoints, keyspace
+from seckill.runtime.event_loop import EventLoop
 from seckill.runtime.listening import CannotListen
 from seckill.runtime.server import Health
 from seckill.runtime.settings import ProcessSettings, load, refuse
@@ -199,7 +199,8 @@ def run(
     keyspace.choose_prefix(getattr(settings, "redis_prefix", keyspace.DEFAULT))
     metrics_listen: str = getattr(settings, f"{service}_metrics_listen")
     try:
-        uvloop.run(_main(service, metrics_listen, settings, serve))
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            runner.run(_main(service, metrics_listen, settings, serve))
     except CannotListen as error:
         field = next((name for name, value in settings if value == error.address), "")
         log.error(str(error), setting=f"SECKILL_{field.upper()}")  # noqa: TRY400 - no trace needed

@@ -29,7 +29,7 @@ from seckill.runtime.store_settings import KafkaSettings
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc
 from tests.kits.actions import open_sale
 from tests.kits.command import seckill
-from tests.kits.factories import sale_terms
+from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import Mesh
 from tests.kits.secure.kafka import PASSWORD, SecureKafka
 from tests.kits.secure.rights import KAFKA_STAGES
@@ -219,9 +219,8 @@ async def test_a_sale_and_its_operation_with_these_rights(
     authority: Authority,
     tmp_path: Path,
 ) -> None:
-    """Sold, rolled back, changed, rebuilt, audited, compared; the kill switch pulled.
-
-    Every service has certificates, too.
+    """Sold, rolled back, changed, rebuilt, audited, compared; dead letters sent again and dropped;
+    the kill switch pulled. Every service has certificates, too.
     """
     own = {stage: {"SECKILL_REDIS_URL": redis_url_of(stage, valkey.url)} for stage in REDIS_STAGES}
     own["gateway"] = {"SECKILL_GATEWAY_REDIS_URL": redis_url_of("gateway", valkey.url)}
@@ -250,6 +249,16 @@ async def test_a_sale_and_its_operation_with_these_rights(
         await run("kill-switch", "on", "--reason", "a try")
         await run("kill-switch", "off")
         await run("webhook", "endpoints")
+        garbage = [Message(new_id("key").encode(), b"no reservation", []) for _ in range(2)]
+        async with open_writer(KafkaCluster(kafka.url), timeout_s=TIMEOUT_S) as writer:
+            await writer.write(ORDERS, garbage)
+
+        async def listed() -> int:
+            return (await run("dlq", "list")).count("undecodable")
+
+        assert await eventually(listed, lambda count: count >= 2)
+        await run("dlq", "redrive", "--cause", "undecodable")
+        await run("dlq", "drop", "--cause", "undecodable", "--note", "a try")
         for name in REDIS_STAGES:
             assert "NOPERM" not in mesh.log(name)
             assert "No permissions" not in mesh.log(name)
