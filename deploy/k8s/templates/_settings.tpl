@@ -70,7 +70,10 @@ SECKILL_{{ upper $name }}: {{ include "seckill.scalar" $value | quote }}
 {{- $service := get (include "seckill.services" .root | fromYaml) .component -}}
 {{- $secrets := dict -}}
 {{- with .root.Values -}}
-{{- if has "redis" $service.stores }}{{ $_ := set $secrets "SECKILL_REDIS_URL" .redis.existingSecret }}{{ end -}}
+{{- if has "redis" $service.stores -}}
+{{- $own := (get . $.component).redis.existingSecret -}}
+{{- $_ := set $secrets "SECKILL_REDIS_URL" (ternary $own .redis.existingSecret (ne $own.name "")) -}}
+{{- end -}}
 {{- if has "postgres" $service.stores }}{{ $_ := set $secrets "SECKILL_POSTGRES_DSN" .postgres.existingSecret }}{{ end -}}
 {{- if eq $.component "gateway" -}}
 {{- $_ := set $secrets "SECKILL_GATEWAY_TOKEN_KEYS" (include "seckill.tokenKeys" $.root | fromYaml) -}}
