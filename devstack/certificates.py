@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from devstack.authority import BOTH, CLIENT, SERVER, Authority, Issued
+from devstack.authority import BOTH, CLIENT, SERVER, VALID, Authority, Issued
 from seckill.runtime.callers import OPERATOR, STAGES
 
 # Created again if less is left, so that none expires while the stack runs.
@@ -94,9 +94,10 @@ def load_or_create_mesh(directory: Path) -> MeshCertificates:
     return files
 
 
-def issue_stage(authority: Authority, stage: str) -> Issued:
-    """Sign a certificate of a stage, in place of the one that it may have."""
-    return authority.issue(stage, dns=(f"{stage}.{MESH_DOMAIN}", "localhost"), usages=BOTH)
+def issue_stage(authority: Authority, stage: str, *, valid: dt.timedelta = VALID) -> Issued:
+    """Sign a certificate of a stage, `valid` for so long, in place of the one that it may have."""
+    names = (f"{stage}.{MESH_DOMAIN}", "localhost")
+    return authority.issue(stage, dns=names, usages=BOTH, valid=valid)
 
 
 def _lasts(path: Path) -> bool:

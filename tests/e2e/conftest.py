@@ -1,7 +1,6 @@
 """Fixtures: the whole mesh, and calls to its services."""
 
 import base64
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from devstack import Stores
 from seckill.v1 import gateway_pb2_grpc, inventory_pb2_grpc, order_pb2_grpc, rollback_pb2_grpc
 from tests.kits.actions import Gateway, Inventory, Orders, Rollback
-from tests.kits.mesh import Mesh, prepared_stores
+from tests.kits.mesh import ALL_SECURE, Mesh, prepared_stores
 
 __all__ = ["prepared_stores"]
 
@@ -19,7 +18,6 @@ __all__ = ["prepared_stores"]
 FRONTS = ("http2", "grpcio")
 # The default front, in a mesh whose services demand certificates.
 SECURE = "secure"
-ALL_SECURE = os.environ.get("SECKILL_TEST_SECURE") == "1"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -19,7 +19,7 @@ from devstack.ports import pick_free_port
 from examples.shop.identity import AUDIENCE, ISSUER, Identity
 from examples.shop.shop import UNITS
 from tests.kits.factories import new_id
-from tests.kits.mesh import Mesh
+from tests.kits.mesh import ALL_SECURE, Mesh
 from tests.kits.own_mesh import own_mesh
 from tests.kits.stores import with_database
 from tests.kits.waiting import eventually
@@ -129,6 +129,7 @@ async def shop(
         database_dsn=own_database,
         directory=tmp_path_factory.mktemp("shop"),
         settings={**settings, "SECKILL_REDIS_PREFIX": "shop"},
+        secure=ALL_SECURE,
     ) as mesh:
         process = start_shop(mesh, port=port, secret=secret)
         try:

@@ -13,7 +13,7 @@ from seckill.status import reason_of
 from seckill.v1 import gateway_pb2, gateway_pb2_grpc
 from tests.kits.actions import open_sale
 from tests.kits.factories import new_id, sale_terms
-from tests.kits.mesh import Mesh
+from tests.kits.mesh import ALL_SECURE, Mesh
 
 CALL_S = 10.0
 VARIABLE = "SECKILL_GATEWAY_TOKEN_KEYS"
@@ -65,7 +65,7 @@ async def test_the_key_of_purchase_tokens_is_rotated_and_nobody_is_refused(
     """Behind, in front, alone: what was issued before each roll is taken after it."""
     old, new = new_key("old"), new_key("new")
     life = {VARIABLE: old, "SECKILL_GATEWAY_TOKEN_TTL_S": "60"}
-    with Mesh(prepared_stores, directory=tmp_path, settings=life) as mesh:
+    with Mesh(prepared_stores, directory=tmp_path, settings=life, secure=ALL_SECURE) as mesh:
         sku = await open_sale(mesh, sale_terms(units=10))
         users = [new_id("b") for _ in range(5)]
         first = await issue(mesh, sku, users[0])

@@ -17,7 +17,7 @@ from seckill.v1 import gateway_pb2, inventory_pb2
 from tests.kits.actions import CALL_S, Gateway, Inventory, buy, open_sale, order_when_there
 from tests.kits.command import seckill
 from tests.kits.factories import new_id, sale_terms
-from tests.kits.mesh import Mesh
+from tests.kits.mesh import ALL_SECURE, Mesh
 from tests.kits.own_mesh import own_mesh
 from tests.kits.waiting import eventually
 
@@ -262,7 +262,12 @@ async def mesh_of_one_partition(
 ) -> AsyncIterator[Mesh]:
     """Start a mesh whose topic of reservations has one partition."""
     async with own_mesh(
-        stores, redis_url=redis_url, database_dsn=database_dsn, directory=directory, partitions=1
+        stores,
+        redis_url=redis_url,
+        database_dsn=database_dsn,
+        directory=directory,
+        partitions=1,
+        secure=ALL_SECURE,
     ) as own:
         with own:
             yield own

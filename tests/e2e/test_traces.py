@@ -23,7 +23,7 @@ from seckill.v1 import (
 from tests.kits.actions import CALL_S, Gateway, open_sale, order_when_there, purchase_token
 from tests.kits.collector import Collector, Seen, collecting
 from tests.kits.factories import new_id, sale_terms
-from tests.kits.mesh import Mesh
+from tests.kits.mesh import ALL_SECURE, Mesh
 from tests.kits.own_mesh import own_mesh
 from tests.kits.prometheus import scraping
 from tests.kits.tracing import CALLER, SAMPLED, TRACE_ID
@@ -47,6 +47,7 @@ async def traced_mesh(
         database_dsn=database_dsn,
         directory=directory,
         settings=settings,
+        secure=ALL_SECURE,
     ) as mesh:
         await asyncio.to_thread(mesh.__enter__)
         yield mesh

@@ -30,6 +30,8 @@ from seckill_cli.load.link import LinkTls
 from tests.kits.planted_bug import chosen, command_with
 from tests.kits.secure.permitted import PermittedChannel, credentials_of
 
+# Every mesh of the end-to-end tests demands certificates of its callers.
+ALL_SECURE = os.environ.get("SECKILL_TEST_SECURE") == "1"
 FREE_PORTS = {
     variable: "0"
     for service in SERVICES

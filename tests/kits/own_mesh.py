@@ -37,14 +37,17 @@ async def own_mesh(
     directory: Path,
     settings: Mapping[str, str] | None = None,
     partitions: int = ORDERS_PARTITIONS,
+    secure: bool = False,
 ) -> AsyncIterator[Mesh]:
     """Make a mesh that is not started yet: enter it once what it needs is there.
 
-    `partitions`: of its topic of reservation events.
+    Args:
+        partitions: of its topic of reservation events.
+        secure: services demand certificates.
     """
     own = replace(stores, redis_url=redis_url, postgres_dsn=database_dsn)
     topics = await own_topics(stores.kafka_bootstrap, partitions_of_orders=partitions)
-    mesh = Mesh(own, directory=directory, settings={**topics, **(settings or {})})
+    mesh = Mesh(own, directory=directory, settings={**topics, **(settings or {})}, secure=secure)
     try:
         yield mesh
     finally:
