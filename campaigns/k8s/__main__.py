@@ -16,7 +16,7 @@ from rich.console import Console
 from campaigns import images as image_files
 from campaigns.commands import CommandFailed, run
 from campaigns.images import Images
-from campaigns.k8s import production, trial
+from campaigns.k8s import production, secure, trial
 from campaigns.k8s.cluster import Cluster
 from campaigns.report import Report
 from devstack.mesh import REPOSITORY_ROOT
@@ -24,6 +24,7 @@ from tools import install
 
 OUTPUT = Path(".seckill/k8s-test.json")
 EXIT_NOT_DONE = 2
+VARIATIONS = {"trial": trial.play, "production": production.play, "secure": secure.play}
 console = Console()
 
 
@@ -31,10 +32,12 @@ def main(
     prefix: Annotated[str, typer.Option(help="What names of images begin with.")] = "localhost",
     tag: Annotated[str, typer.Option(help="What they end with.")] = "k8s-test",
     images: Annotated[bool, typer.Option(help="Build and load the images.")] = True,
-    only: Annotated[str, typer.Option(help="trial or production; empty: both.")] = "",
+    only: Annotated[str, typer.Option(help="trial, production or secure; empty: all.")] = "",
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = OUTPUT,
 ) -> None:
     """Run the campaign, print a table, write its JSON."""
+    if only not in {"", *VARIATIONS}:
+        raise typer.BadParameter(f"--only {only}: must be one of {', '.join(VARIATIONS)}")
     chosen = Images(prefix=prefix, tag=tag)
     report = Report(console, "The chart on a cluster")
     try:
@@ -46,10 +49,9 @@ def main(
                 step.told = "the product, three stores, Envoy"
             with report.step("images loaded"):
                 image_files.load(chosen, os.environ.get("K8S_LOAD", "docker push"))
-        if only in {"", "trial"}:
-            trial.play(Cluster("seckill-trial", helm), chosen, report)
-        if only in {"", "production"}:
-            production.play(Cluster("seckill-shop", helm), chosen, report)
+        for name, play in VARIATIONS.items():
+            if only in {"", name}:
+                play(Cluster(f"seckill-{name}", helm), chosen, report)
     except (CommandFailed, OSError, LookupError) as error:
         console.print(f"[bold red]not run:[/] {error}")
         sys.exit(EXIT_NOT_DONE)

@@ -42,10 +42,10 @@ class Cluster:
         """Apply a manifest."""
         self.kubectl("apply", "-f", "-", stdin=manifest)
 
-    def secret(self, name: str, data: Mapping[str, str]) -> None:
-        """Create or replace a Secret."""
+    def secret(self, name: str, data: Mapping[str, str], *, kind: str = "Opaque") -> None:
+        """Create or replace a Secret; `kind`: its type."""
         manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
-        self.apply(json.dumps({**manifest, "stringData": data}))
+        self.apply(json.dumps({**manifest, "type": kind, "stringData": data}))
 
     def read(self, kind: str, *words: str) -> Sequence[dict[str, Any]]:
         """Return objects of a kind; `words` choose them, e.g. "-l", "app=a"."""

@@ -24,6 +24,8 @@ from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 
 STOP = Path("/tmp/stop")  # noqa: S108 - the pod's own
 KEYS = Path("/keys")
+# An operator's certificate, if services demand one.
+MESH = Path("/mesh")
 PRICE = sale_pb2.Money(currency="CNY", minor_units=990)
 CONNECTIONS = 8
 PATIENCE_S = 45.0
@@ -83,6 +85,18 @@ class Crowd:
             self.hidden[call.failure.reason or call.failure.code.name] += 1
 
 
+def inventory_channel() -> grpc.aio.Channel:
+    """Return a channel to the inventory service, as an operator if services demand certificates."""
+    target = os.environ["INVENTORY"]
+    if not MESH.exists():
+        return grpc.aio.insecure_channel(target)
+    authority, key, certificate = (
+        (MESH / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt")
+    )
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    return grpc.aio.secure_channel(target, credentials)
+
+
 async def create_sale(sku: str, units: int) -> None:
     """Put units on sale, to be paid within an hour."""
     terms = sale_pb2.SaleTerms(
@@ -95,7 +109,7 @@ async def create_sale(sku: str, units: int) -> None:
     )
     terms.start_time.GetCurrentTime()
     terms.end_time.FromSeconds(terms.start_time.seconds + SALE_S)
-    async with grpc.aio.insecure_channel(os.environ["INVENTORY"]) as channel:
+    async with inventory_channel() as channel:
         stub = inventory_pb2_grpc.InventoryServiceStub(channel)
         await stub.CreateSale(
             inventory_pb2.CreateSaleRequest(terms=terms), timeout=10, wait_for_ready=True

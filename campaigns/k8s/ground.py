@@ -1,11 +1,18 @@
 """What a release needs beforehand, and what must be left after it."""
 
+import tempfile
+from pathlib import Path
+
 from campaigns.commands import CommandFailed, wait_for
 from campaigns.images import Images
 from campaigns.k8s.cluster import CHART, RELEASE, Cluster
+from seckill.runtime.dev_issuer import load_or_create
 
 DSN = "postgresql://seckill:seckill@postgres:5432/seckill"
 STORES_TIMEOUT = "--timeout=300s"
+# The Secret with the keys of the issuer of identities.
+KEYS = "campaign-keys"
+TOKEN_TTL_S = 24 * 3600
 # Longer than a pod's grace period.
 PODS_END_TIMEOUT_S = 60.0
 # Everything that the chart makes, and what hooks may leave.
@@ -28,6 +35,17 @@ def prepare(cluster: Cluster, images: Images) -> None:
     cluster.kubectl("wait", "--for=condition=Complete", "job/topics", STORES_TIMEOUT, timeout_s=330)
     cluster.secret("seckill-redis", {"url": "redis://redis:6379/0"})
     cluster.secret("seckill-postgres", {"dsn": DSN})
+
+
+def identities(cluster: Cluster) -> None:
+    """Create the Secrets of a production release: keys of an issuer, a buyer for `helm test`."""
+    with tempfile.TemporaryDirectory() as folder:
+        issuer = load_or_create(Path(folder), asymmetric=True)
+        files = {path.name: path.read_text() for path in Path(folder).iterdir()}
+    cluster.secret(KEYS, files)
+    cluster.secret("seckill-jwks", {"jwks.json": files["jwks.json"]})
+    cluster.secret("seckill-gateway", {"token-keys": issuer.purchase_token_keys})
+    cluster.secret("test-buyer", {"token": issuer.token("helm-test", ttl_s=TOKEN_TTL_S)})
 
 
 def remove(cluster: Cluster) -> None:

@@ -1,17 +1,15 @@
 """The production profile, two of each: sales while pods die, while the release changes."""
 
-import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from campaigns.commands import CommandFailed, wait_for
 from campaigns.images import Images
 from campaigns.k8s.cluster import RELEASE, Cluster
-from campaigns.k8s.ground import image_values, prepare, remove, uninstall
+from campaigns.k8s.ground import KEYS, identities, image_values, prepare, remove, uninstall
 from campaigns.k8s.sale import Sale, sale
 from campaigns.k8s.trial import tested
 from campaigns.report import Report, Step
-from seckill.runtime.dev_issuer import load_or_create
 
 VALUES = Path(__file__).with_name("values-production.yaml")
 COMPONENTS = ("gateway", "inventory", "order", "rollback", "edge")
@@ -61,15 +59,7 @@ class Production:
     def _install(self) -> None:
         with self._report.step("production: stores, keys") as step:
             prepare(self._cluster, self._images)
-            with tempfile.TemporaryDirectory() as folder:
-                issuer = load_or_create(Path(folder), asymmetric=True)
-                files = {path.name: path.read_text() for path in Path(folder).iterdir()}
-            self._cluster.secret("campaign-keys", files)
-            self._cluster.secret("seckill-jwks", {"jwks.json": files["jwks.json"]})
-            self._cluster.secret("seckill-gateway", {"token-keys": issuer.purchase_token_keys})
-            self._cluster.secret(
-                "test-buyer", {"token": issuer.token("helm-test", ttl_s=24 * 3600)}
-            )
+            identities(self._cluster)
             step.told = "an ES256 key pair of the campaign's own"
         with self._report.step("production: helm install --wait") as step:
             self._cluster.upgrade(*self._values)
@@ -78,9 +68,7 @@ class Production:
             step.told = tested(self._cluster)
 
     def _sale(self, name: str) -> AbstractContextManager[Sale]:
-        return sale(
-            self._cluster, self._images, target=self._target, keys="campaign-keys", name=name
-        )
+        return sale(self._cluster, self._images, target=self._target, keys=KEYS, name=name)
 
     def _kill_pods(self) -> None:
         with self._report.step("a pod of each stage killed") as step:
@@ -89,7 +77,7 @@ class Production:
                     victim = min(self._cluster.pods(component))
                     self._cluster.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
                     self._cluster.wait_ready(component, REPLICAS)
-            _judge(step, played)
+            judge(step, played)
 
     def _upgrade(self) -> None:
         with self._report.step("release upgraded, all pods replaced") as step:
@@ -100,7 +88,7 @@ class Production:
             for name in COMPONENTS:
                 kept = before[name] & set(self._cluster.pods(name).values())
                 step.expect(not kept, f"{len(kept)} pods of {name} were kept")
-            _judge(step, played)
+            judge(step, played)
 
     def _change_one_service(self) -> None:
         with self._report.step("a setting of one service changed") as step:
@@ -121,7 +109,7 @@ class Production:
                 wait_for("calls of the new pod", lambda: self._answered(new) > 0, CALLS_TIMEOUT_S)
                 self._cluster.upgrade(*self._values)
                 self._cluster.wait_ready("inventory", REPLICAS)
-            _judge(step, played)
+            judge(step, played)
             step.told = f"the new pod was called; {step.told}"
 
     def _autoscale(self) -> None:
@@ -137,7 +125,7 @@ class Production:
             self._cluster.wait_ready("gateway", REPLICAS)
             # The number of pods has been the autoscaler's, and is the values' again.
             self._cluster.upgrade(*self._values, "--force-conflicts")
-            _judge(step, played)
+            judge(step, played)
 
     def _answered(self, pod: str) -> float:
         return float(self._cluster.kubectl("exec", pod, "--", "python", "-c", ANSWERED))
@@ -159,7 +147,7 @@ class Production:
             step.expect(all(left.values()), f"ready pods during it: {left}")
             # With one node the pods that were evicted have nowhere to go: the second one must stay.
             step.expect(drained == (nodes > 1), "the drain ended otherwise than it must")
-            _judge(step, played)
+            judge(step, played)
             step.told = f"one of each kept; {step.told}"
 
     def _drain_node(self, name: str, chosen: str) -> bool:
@@ -195,7 +183,8 @@ def play(cluster: Cluster, images: Images, report: Report) -> None:
     Production(cluster, images, report).play()
 
 
-def _judge(step: Step, played: Sale) -> None:
+def judge(step: Step, played: Sale) -> None:
+    """Note what a sale came to, which is a problem unless it is clean."""
     step.details["sale"] = played.result
     step.told = played.line()
     step.expect(played.clean, step.told)

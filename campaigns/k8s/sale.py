@@ -1,7 +1,7 @@
 """A sale while something else happens: buyers in a pod, started before and stopped after it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ class Sale:
 
 
 @contextmanager
-def sale(cluster: Cluster, images: Images, *, target: str, keys: str, name: str) -> Iterator[Sale]:
+def sale(
+    cluster: Cluster, images: Images, *, target: str, keys: str, name: str, mesh: str = ""
+) -> Iterator[Sale]:
     """Let buyers come for the time of the block.
 
     Args:
@@ -56,6 +58,7 @@ def sale(cluster: Cluster, images: Images, *, target: str, keys: str, name: str)
         target: what the buyers call.
         keys: Secret with the keys of the issuer of identities.
         name: of the pod.
+        mesh: Secret with an operator's certificate, who creates the sales; empty: in clear.
     """
     played = Sale()
     pod = f"crowd-{name}"
@@ -63,7 +66,9 @@ def sale(cluster: Cluster, images: Images, *, target: str, keys: str, name: str)
     metadata = {"name": pod, "labels": {"app": "crowd"}}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": script}
     cluster.apply(json.dumps(config))
-    cluster.apply(json.dumps(_pod(metadata, images, cluster.namespace, target=target, keys=keys)))
+    secrets = {"keys": keys, **({"mesh": mesh} if mesh else {})}
+    described = _pod(metadata, images, cluster.namespace, target=target, secrets=secrets)
+    cluster.apply(json.dumps(described))
     try:
         wait_for(f"{pod} starts", lambda: _started(cluster, pod), START_TIMEOUT_S)
         yield played
@@ -98,8 +103,14 @@ def _phase(cluster: Cluster, pod: str) -> str:
 
 
 def _pod(
-    metadata: dict[str, Any], images: Images, namespace: str, *, target: str, keys: str
+    metadata: dict[str, Any],
+    images: Images,
+    namespace: str,
+    *,
+    target: str,
+    secrets: Mapping[str, str],
 ) -> dict[str, Any]:
+    """`secrets`: folder at the root to the Secret that is mounted there."""
     inventory = f"dns:///{RELEASE}-inventory.{namespace}.svc.cluster.local:50052"
     plain = {"TARGET": target, "INVENTORY": inventory, "PER_SECOND": str(PER_SECOND)}
     plain |= {f"UNITS_{sale.upper()}": str(units) for sale, units in UNITS.items()}
@@ -118,7 +129,7 @@ def _pod(
         "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}},
         "volumeMounts": [
             {"name": "crowd", "mountPath": "/crowd"},
-            {"name": "keys", "mountPath": "/keys", "readOnly": True},
+            *({"name": each, "mountPath": f"/{each}", "readOnly": True} for each in secrets),
         ],
     }
     return {
@@ -133,7 +144,10 @@ def _pod(
             "containers": [container],
             "volumes": [
                 {"name": "crowd", "configMap": {"name": metadata["name"]}},
-                {"name": "keys", "secret": {"secretName": keys}},
+                *(
+                    {"name": each, "secret": {"secretName": secret}}
+                    for each, secret in secrets.items()
+                ),
             ],
         },
     }

@@ -10,8 +10,11 @@ from campaigns.k8s import crowd
 from campaigns.k8s.cluster import CHART
 from campaigns.k8s.production import COMPONENTS
 from campaigns.k8s.sale import UNITS
+from campaigns.k8s.secure import METRICS_PORTS
 from campaigns.k8s.trial import COMMAND
+from campaigns.k8s.users import REDIS_VALUES
 from devstack import mesh
+from devstack.redis_users import REDIS_USERS
 
 STORES = (CHART / "trial" / "stores.yaml").read_text(encoding="utf-8")
 IMAGES = Images(prefix="registry.example/shop", tag="7")
@@ -65,6 +68,21 @@ def test_the_command_of_the_notes_is_found() -> None:
     assert command is not None
     assert command[1].startswith("kubectl exec")
     assert "dev_issuer" in command[1]
+
+
+def test_each_service_of_a_secure_release_has_a_user_that_the_chart_can_name() -> None:
+    """In the access list, and among the values; each component's metrics are looked at."""
+    users = {line.split()[1] for line in REDIS_USERS.read_text(encoding="utf-8").splitlines()}
+    assert users - {"default"} == {f"seckill-{service}" for service in REDIS_VALUES}
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    for path in (*REDIS_VALUES.values(), "migration.postgres.existingSecret.name"):
+        found: Any = values
+        for part in path.split("."):
+            found = found[part]
+        assert found == ""
+    own = {service.name: (service.metrics_port,) for service in mesh.SERVICES}
+    assert own.items() <= METRICS_PORTS.items()
+    assert set(METRICS_PORTS) == set(COMPONENTS)
 
 
 def test_the_crowd_is_given_the_units_of_its_sales() -> None:

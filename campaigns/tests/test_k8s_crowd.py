@@ -3,13 +3,18 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from campaigns.k8s import calls, crowd
+from campaigns.k8s.secure import ASKED, REFUSAL
 from devstack import Stores
 from devstack.mesh import REPOSITORY_ROOT
+from seckill.runtime.callers import GATEWAY, OPERATOR
+from tests.kits.factories import new_id
 from tests.kits.mesh import Mesh, prepared_stores
 
 __all__ = ["prepared_stores"]
@@ -19,7 +24,7 @@ TIMEOUT_S = 90.0
 SCRIPT = """
 import asyncio, pathlib, sys
 from campaigns.k8s import crowd
-crowd.STOP, crowd.KEYS = map(pathlib.Path, sys.argv[1:])
+crowd.STOP, crowd.KEYS, crowd.MESH = map(pathlib.Path, sys.argv[1:])
 asyncio.run(crowd.main())
 """
 STARTED = b"started\n"
@@ -43,6 +48,7 @@ async def test_the_crowd_buys_until_told_to_stop_and_counts_what_the_stores_have
         }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", SCRIPT, str(stop), str(mesh.issuer.jwks_path.parent)),
+            str(tmp_path / "no-mesh-tls"),
             env={**os.environ, **environment},
             cwd=REPOSITORY_ROOT,
             stdout=asyncio.subprocess.PIPE,
@@ -61,3 +67,39 @@ async def test_the_crowd_buys_until_told_to_stop_and_counts_what_the_stores_have
     assert result["units"] == 1005
     assert result["sold_out"] > 0
     assert "SOLD_OUT" not in result["hidden_by_retries"]
+
+
+def mounted(mesh: Mesh, stage: str, folder: Path) -> Path:
+    """Lay a stage's files as a Secret of the chart does, and return their folder."""
+    assert mesh.certificates is not None
+    own = mesh.certificates.stages[stage]
+    folder.mkdir()
+    shutil.copy(mesh.certificates.authority, folder / "ca.crt")
+    shutil.copy(own.certificate, folder / "tls.crt")
+    shutil.copy(own.key, folder / "tls.key")
+    return folder
+
+
+@pytest.mark.slow
+async def test_what_runs_in_pods_finds_its_certificates(
+    prepared_stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crowd creates sales as an operator; a gateway's calls are told what the table says."""
+    with Mesh(prepared_stores, directory=tmp_path / "mesh", secure=True) as mesh:
+        monkeypatch.setattr(calls, "FOLDER", mounted(mesh, GATEWAY, tmp_path / "gateway"))
+        monkeypatch.setattr(crowd, "MESH", mounted(mesh, OPERATOR, tmp_path / "operator"))
+        # Its certificate names no address but this machine's names.
+        monkeypatch.setenv("INVENTORY", mesh.address("inventory").replace("127.0.0.1", "localhost"))
+        await crowd.create_sale(new_id("sku"), 1)
+        answers = [
+            await asyncio.to_thread(
+                calls.call,
+                mesh.address("inventory"),
+                "inventory.seckill.internal",
+                path.removeprefix("!"),
+                shown=not path.startswith("!"),
+            )
+            for path in ASKED
+        ]
+    assert answers[:2] == ["OK", f"PERMISSION_DENIED {REFUSAL}"]
+    assert answers[2].startswith("UNAVAILABLE")
