@@ -1,6 +1,7 @@
 """Redis as it is outside of a test: TLS only, client certificates, a user who may do little."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,23 @@ from devstack.authority import Authority, Issued
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.redis_client import check_writable, open_redis, redis_faults, send_all
 from seckill.runtime.store_settings import RedisSettings
+from tests.kits.secure.debian import tls_redis_binary
 from tests.kits.secure.redis import PASSWORD, SecureRedis
+
+
+@pytest.fixture(scope="module", params=["redis-server", "valkey-server"])
+def secure_redis(
+    request: pytest.FixtureRequest,
+    authority: Authority,
+    client: Issued,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SecureRedis]:
+    """Start each of the two with TLS and an access list."""
+    binary = tls_redis_binary(request.param)
+    with SecureRedis(
+        tmp_path_factory.mktemp(request.param), authority, client, binary=binary
+    ) as server:
+        yield server
 
 
 def settings(

