@@ -148,11 +148,13 @@ async def test_a_shadow_sale_sells_unseen_and_is_removed(
 
 async def buy_or_fail(mesh: Mesh, sku: str) -> str:
     """Return why an attempt failed, "" if it did not."""
-    async with SeckillClient(mesh.address("gateway")) as client:
+    async with SeckillClient(
+        mesh.address("gateway"), credentials=mesh.call_credentials()
+    ) as client:
         try:
             await client.acting_for(mesh.issuer.token(new_id("buyer"))).buy(sku, timeout_s=2)
         except CallFailed as failure:
-            return failure.reason
+            return failure.reason or failure.code.name
     return ""
 
 
