@@ -38,9 +38,10 @@ METRICS_PORTS = {
     "rollback": (9104,),
     "edge": (9105, 9106),
 }
-EXPIRY = 'seckill_certificate_expiry_timestamp_seconds{use="mesh"}'
-READ_BY_ENVOY = "envoy_cluster_client_ssl_socket_factory_ssl_context_update_by_sds"
-CONNECTIONS = "envoy_cluster_upstream_cx_total"
+EXPIRIES = (
+    'seckill_certificate_expiry_timestamp_seconds{use="mesh"}',
+    'envoy_cluster_ssl_certificate_expiration_unix_time_seconds{envoy_tls_certificate="mesh",',
+)
 METRICS = """
 import sys
 from urllib.request import urlopen
@@ -62,8 +63,8 @@ class Certificates:
         """Return a new authority."""
         return Authority(self._folder / name, f"campaign {name}")
 
-    def issue(self, signer: Authority, *trusted: Authority) -> float:
-        """Give each stage a new certificate; return when all of them end, which no others do.
+    def issue(self, signer: Authority, *trusted: Authority) -> Mapping[str, float]:
+        """Give each stage a new certificate; return when each ends, which none did before.
 
         Args:
             signer: who signs.
@@ -71,7 +72,7 @@ class Certificates:
         """
         self._issued += 1
         trust = "".join(each.certificate.read_text() for each in trusted)
-        end_s = 0.0
+        ends_s = {}
         for stage in (*COMPONENTS, OPERATOR):
             service = f"{RELEASE}-{stage}.{self._cluster.namespace}.svc.cluster.local"
             own = signer.issue(
@@ -80,14 +81,14 @@ class Certificates:
                 valid=timedelta(days=7 + self._issued),
             )
             signed = x509.load_pem_x509_certificate(own.certificate.read_bytes())
-            end_s = max(end_s, signed.not_valid_after_utc.timestamp())
+            ends_s[stage] = signed.not_valid_after_utc.timestamp()
             files = {
                 "tls.crt": own.certificate.read_text(),
                 "tls.key": own.key.read_text(),
                 "ca.crt": trust,
             }
             self._cluster.secret(f"{RELEASE}-{stage}-mesh", files, kind="kubernetes.io/tls")
-        return end_s
+        return ends_s
 
 
 class Secure:
@@ -175,28 +176,29 @@ class Secure:
 
     def _issue(self, signer: Authority, *trusted: Authority) -> None:
         """Issue certificates, and return once every process uses them."""
-        read = {pod: self._metric("edge", pod, READ_BY_ENVOY) for pod in self._pods("edge")}
-        end_s = self._certificates.issue(signer, *trusted)
+        ends_s = self._certificates.issue(signer, *trusted)
+        waited = {(name, pod) for name in COMPONENTS for pod in self._pods(name)}
 
         def used() -> bool:
-            return all(
-                self._metric(name, pod, EXPIRY) == end_s
-                for name in COMPONENTS
-                for pod in self._pods(name)
-            ) and all(self._metric("edge", pod, READ_BY_ENVOY) > read[pod] for pod in read)
+            # What has been used once stays in use.
+            for name, pod in sorted(waited):
+                if set(self._ends(name, pod)) == {ends_s[name]}:
+                    waited.remove((name, pod))
+            return not waited
 
         try:
             wait_for("the new certificates are used", used, MOUNTED_TIMEOUT_S)
         except CommandFailed as error:
-            raise CommandFailed(f"{error}; {self._ends()}, not {end_s}") from error
+            left = {pod: self._ends(name, pod) for name, pod in waited}
+            raise CommandFailed(f"{error}; {left}, not {ends_s}") from error
 
     def _wait_connections(self) -> None:
         """Return once the edges have connected to both gateways again, for calls and for health."""
-        before = {pod: self._metric("edge", pod, CONNECTIONS) for pod in self._pods("edge")}
+        before = {pod: self._connections(pod) for pod in self._pods("edge")}
 
         def connected() -> bool:
             return all(
-                self._metric("edge", pod, CONNECTIONS) >= count + CONNECTIONS_OF_AN_EDGE
+                self._connections(pod) >= count + CONNECTIONS_OF_AN_EDGE
                 for pod, count in before.items()
             )
 
@@ -205,18 +207,19 @@ class Secure:
     def _pods(self, component: str) -> list[str]:
         return sorted(self._cluster.pods(component))
 
-    def _metric(self, component: str, pod: str, name: str) -> float:
-        """Return the sum of a pod's samples of this name."""
+    def _ends(self, component: str, pod: str) -> list[float]:
+        """Return when the certificates end that a pod uses, Envoy's own among them."""
+        return self._samples(component, pod, *EXPIRIES)
+
+    def _connections(self, pod: str) -> float:
+        return sum(self._samples("edge", pod, "envoy_cluster_upstream_cx_total"))
+
+    def _samples(self, component: str, pod: str, *names: str) -> list[float]:
         ports = map(str, METRICS_PORTS[component])
         container = ("-c", "agent") if component == "edge" else ()
         words = ("exec", pod, *container, "--", "python", "-c", METRICS, *ports)
         lines = self._cluster.kubectl(*words).splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
-
-    def _ends(self) -> Mapping[str, float]:
-        return {
-            pod: self._metric(name, pod, EXPIRY) for name in COMPONENTS for pod in self._pods(name)
-        }
+        return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(names)]
 
 
 def play(cluster: Cluster, images: Images, report: Report) -> None:
