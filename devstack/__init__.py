@@ -1,8 +1,9 @@
 """The local stack: Postgres, Valkey and Kafka as child processes, from Python wheels alone.
 
 `LocalStack` starts all three and stops them with this process; `PostgresServer`, `ValkeyServer`,
-`Redis62Server` and `KafkaServer` are one store each; `Supervisor` runs the stores and further
-processes; `start_background` and `stop_background` keep such a supervisor between two commands.
+`Redis62Server` and `KafkaServer` are one store each, `ValkeyCluster` is six nodes; `Supervisor`
+runs the stores and further processes; `start_background` and `stop_background` keep such a
+supervisor between two commands.
 Whatever is wrong on the machine is a `StackError` of one line.
 """
 
@@ -17,6 +18,7 @@ from devstack.state import RunningProcess, StackState
 from devstack.supervisor import Services, Supervisor
 from devstack.topics import create_topics
 from devstack.valkey import Redis62Server, ValkeyServer
+from devstack.valkey_cluster import ValkeyCluster
 
 __all__ = [
     "KafkaServer",
@@ -32,6 +34,7 @@ __all__ = [
     "StackState",
     "Stores",
     "Supervisor",
+    "ValkeyCluster",
     "ValkeyServer",
     "create_topics",
     "running_state",

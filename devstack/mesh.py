@@ -174,6 +174,10 @@ def service_environment(
         "SECKILL_ORDER_OPERATOR_JWT_AUDIENCE": issuer.audience,
         "SECKILL_ORDER_PAYMENT_PROVIDERS": payment_providers(issuer.jwks_path.parent),
     }
+    if stores.redis_cluster:
+        settings["SECKILL_REDIS_CLUSTER"] = "true"
+        # A master that dies takes nothing with it that a buyer was told.
+        settings["SECKILL_INVENTORY_WAIT_REPLICAS"] = "1"
     for service in SERVICES:
         prefix = f"SECKILL_{service.name.upper()}"
         settings[f"{prefix}_LISTEN"] = f"{LOOPBACK}:{ports[service.name].grpc}"

@@ -11,6 +11,8 @@ from devstack.errors import StackError
 DEFAULT_DIRECTORY = Path(".seckill")
 # 1: services prove to each other who they are (`make up SECURE=1`).
 SECURE = "SECKILL_LOCAL_SECURE"
+# 1: Redis is a cluster of three masters and three replicas (`make up CLUSTER=1`).
+CLUSTER = "SECKILL_LOCAL_CLUSTER"
 _PORT_MAX = 65_535
 
 
@@ -20,13 +22,15 @@ class Stores:
 
     Attributes:
         postgres_dsn: postgresql:// address with credentials.
-        redis_url: redis:// address.
+        redis_url: redis:// address; of a cluster it names several nodes.
         kafka_bootstrap: host:port, several separated by commas.
+        redis_cluster: whether Redis is a cluster.
     """
 
     postgres_dsn: str
     redis_url: str
     kafka_bootstrap: str
+    redis_cluster: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ class LocalSettings:
         postgres_port, redis_port, kafka_port: 0 picks a free port.
         postgres_dsn, redis_url, kafka_bootstrap: an address replaces the store; empty starts one.
         secure: each store has a user for each service that uses it.
+        cluster: Redis is a cluster, also one that is given.
     """
 
     directory: Path = DEFAULT_DIRECTORY
@@ -68,6 +73,7 @@ class LocalSettings:
     redis_url: str = ""
     kafka_bootstrap: str = ""
     secure: bool = False
+    cluster: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
@@ -94,6 +100,7 @@ class LocalSettings:
             redis_url=env.get("SECKILL_REDIS_URL", ""),
             kafka_bootstrap=env.get("SECKILL_KAFKA_BOOTSTRAP", ""),
             secure=read_secure(env),
+            cluster=read_cluster(env),
         )
 
 
@@ -108,9 +115,26 @@ def read_secure(env: Mapping[str, str] = os.environ) -> bool:
     Raises:
         StackError: SECKILL_LOCAL_SECURE is neither 0 nor 1.
     """
-    wanted = env.get(SECURE, "") or "0"
+    return _read_switch(env, SECURE)
+
+
+def read_cluster(env: Mapping[str, str] = os.environ) -> bool:
+    """Return whether Redis is to be a cluster.
+
+    Raises:
+        StackError: SECKILL_LOCAL_CLUSTER is neither 0 nor 1, or the stack is to be secure, too.
+    """
+    if not _read_switch(env, CLUSTER):
+        return False
+    if read_secure(env):
+        raise StackError(f"{CLUSTER}=1 and {SECURE}=1: the local cluster has no users; choose one")
+    return True
+
+
+def _read_switch(env: Mapping[str, str], variable: str) -> bool:
+    wanted = env.get(variable, "") or "0"
     if wanted not in {"0", "1"}:
-        raise StackError(f"{SECURE}={wanted}: must be 0 or 1")
+        raise StackError(f"{variable}={wanted}: must be 0 or 1")
     return wanted == "1"
 
 

@@ -20,7 +20,11 @@ from seckill.runtime.gate_limits import Burst, Rate
 from seckill.runtime.jwks import is_url, parse_jwks
 from seckill.runtime.purchase_tokens import parse_keys, refuse_weak_key
 from seckill.runtime.settings import ArrivalSettings, Count, Listen, Seconds, Target, read_file
-from seckill.runtime.store_settings import SharedRedisSettings, check_redis_tls
+from seckill.runtime.store_settings import (
+    SharedRedisSettings,
+    check_redis_cluster,
+    check_redis_tls,
+)
 from seckill.runtime.store_tls import TlsFiles
 
 
@@ -189,7 +193,10 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings, SharedRed
 
     @model_validator(mode="after")
     def _redis_address_fits_its_files(self) -> Self:
-        check_redis_tls("SECKILL_GATEWAY_REDIS_URL", self.gateway_redis_url, self.own_redis_files())
+        url = self.gateway_redis_url
+        check_redis_tls("SECKILL_GATEWAY_REDIS_URL", url, self.own_redis_files())
+        if url.get_secret_value():
+            check_redis_cluster("SECKILL_GATEWAY_REDIS_URL", url, cluster=self.redis_cluster)
         return self
 
     def own_redis_files(self) -> TlsFiles:

@@ -104,6 +104,7 @@ async def open_shared_redis(
         open_redis(
             RedisSettings(
                 redis_url=settings.gateway_redis_url,
+                redis_cluster=settings.redis_cluster,
                 redis_tls_ca=files.ca,
                 redis_tls_certificate=files.certificate,
                 redis_tls_key=files.key,

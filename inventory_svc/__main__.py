@@ -14,8 +14,11 @@ import structlog
 
 from inventory_svc import metrics
 from inventory_svc.durability import configuration_checks
-from inventory_svc.fence.fence import StoreFence
+from inventory_svc.fence.discarded import DiscardedSales
+from inventory_svc.fence.fence import CONFIRMATIONS, StoreFence
 from inventory_svc.fence.lease import StoreLease
+from inventory_svc.fence.shards import ClusterFence, ShardLeases
+from inventory_svc.fence.store import StoreKeeper
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.outbox.sender import EntrySender
 from inventory_svc.outbox.streams import OutboxStreams
@@ -42,6 +45,7 @@ from seckill.runtime.kafka_writer import KafkaWriter
 from seckill.runtime.preflight.service import PREFLIGHT_SERVICE
 from seckill.runtime.process import HealthCheck, Process, run
 from seckill.runtime.redis_client import check_writable, open_redis
+from seckill.runtime.redis_cluster import ClusterRedis
 from seckill.runtime.server import Health, serving
 from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
 
@@ -57,7 +61,7 @@ class Connections:
     redis: "redis.asyncio.Redis"
     registry: SaleRegistry
     clock: SystemClock
-    lease: StoreLease
+    lease: StoreLease | ShardLeases
     # For questions about the store; known to the type checker only.
     confirmations: "order_pb2_grpc.OrderServiceAsyncStub"
 
@@ -95,7 +99,7 @@ async def open_connections(settings: InventorySettings, process: Process) -> Con
         client,
         registry,
         clock,
-        StoreLease(client, clock=clock),
+        ShardLeases() if settings.redis_cluster else StoreLease(client, clock=clock),
         order_pb2_grpc.OrderServiceStub(confirmations),
     )
 
@@ -168,16 +172,35 @@ def build_watch(connections: Connections, *, sales: Sales, kill_switch: KillSwit
     )
 
 
-def build_fence(connections: Connections, *, rebuilder: Rebuilder) -> StoreFence:
+def build_fence(connections: Connections, discarded: DiscardedSales) -> StoreFence | ClusterFence:
     """The fence, which decides whether this Redis may promise units."""
-    settings = connections.settings
+    client, lease = connections.redis, connections.lease
+    if isinstance(client, ClusterRedis) and isinstance(lease, ShardLeases):
+        return ClusterFence(
+            client,
+            connections.confirmations,
+            lease,
+            discarded,
+            clock=connections.clock,
+            lease_s=connections.settings.inventory_store_lease_s,
+        )
+    assert isinstance(lease, StoreLease)  # noqa: S101 - open_connections makes them alike
     return StoreFence(
-        connections.redis,
+        StoreKeeper(client),
         connections.confirmations,
-        connections.lease,
+        lease,
+        discarded,
         clock=connections.clock,
-        lease_s=settings.inventory_store_lease_s,
-        rebuild=partial(rebuilder.rebuild, timeout_s=settings.inventory_rebuild_timeout_s),
+        lease_s=connections.settings.inventory_store_lease_s,
+    )
+
+
+def build_discarded(connections: Connections, rebuilder: Rebuilder) -> DiscardedSales:
+    """What rebuilds sales whose data was stale."""
+    settings = connections.settings
+    return DiscardedSales(
+        partial(rebuilder.rebuild, timeout_s=settings.inventory_rebuild_timeout_s),
+        wait_min_s=settings.inventory_store_lease_s / CONFIRMATIONS,
     )
 
 
@@ -188,7 +211,8 @@ class Inventory:
     service: InventoryService
     relay: Relay
     watch: SalesWatch
-    fence: StoreFence
+    fence: StoreFence | ClusterFence
+    discarded: DiscardedSales
     topics: TopicOwner
     kill_switch: KillSwitch
 
@@ -232,8 +256,9 @@ def build_inventory(connections: Connections) -> Inventory:
         settings=connections.settings,
         clock=connections.clock,
     )
-    fence = build_fence(connections, rebuilder=rebuilder)
-    return Inventory(service, relay, watch, fence, owner, kill_switch)
+    discarded = build_discarded(connections, rebuilder)
+    fence = build_fence(connections, discarded)
+    return Inventory(service, relay, watch, fence, discarded, owner, kill_switch)
 
 
 async def start_checks(
@@ -244,7 +269,7 @@ async def start_checks(
     """
     fence, client = inventory.fence, connections.redis
     await process.spawn("store-fence", fence.run())
-    await process.spawn("stale-sales", fence.rebuild_discarded())
+    await process.spawn("stale-sales", inventory.discarded.run())
     checks: dict[str, HealthCheck] = {
         "redis": partial(check_writable, client),
         "store": fence.check,

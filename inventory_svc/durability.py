@@ -1,6 +1,6 @@
 """Checks that Redis and Kafka are configured to keep what they have acknowledged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from inventory_svc.settings import InventorySettings
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.kafka_cluster import KafkaCluster
 from seckill.runtime.kafka_faults import kafka_faults
-from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_client import redis_faults, servers_of
 from seckill.runtime.safety import ConfigurationCheck, Look
 
 if TYPE_CHECKING:
@@ -48,19 +48,25 @@ async def unsafe_redis_settings(
     """
     try:
         with redis_faults():
-            found: Any = await client.config_get("maxmemory-policy", "appendonly")
+            looks = [
+                await server.config_get("maxmemory-policy", "appendonly")
+                for server in await servers_of(client)
+            ]
     except DependencyUnavailable as error:
         if isinstance(error.__cause__, ResponseError):
             return None
         raise
-    problems = []
+    # Servers of a cluster have the same problem once.
+    return list(dict.fromkeys(problem for found in looks for problem in _unsafe(found, production)))
+
+
+def _unsafe(found: Mapping[Any, Any], production: bool) -> Iterator[str]:
     # With any other policy keys of a sale would be evicted while it sells.
     policy = found.get("maxmemory-policy", "noeviction")
     if policy != "noeviction":
-        problems.append(f"maxmemory-policy is {policy}, and must be noeviction")
+        yield f"maxmemory-policy is {policy}, and must be noeviction"
     if production and found.get("appendonly", "yes") != "yes":
-        problems.append("appendonly is no: a restart would lose every reservation")
-    return problems
+        yield "appendonly is no: a restart would lose every reservation"
 
 
 async def unsafe_kafka_settings(cluster: KafkaCluster, *, topic: str) -> Sequence[str] | None:

@@ -33,16 +33,25 @@ def kill_switch_key() -> str:
     return f"{keyspace.prefix}:kill-switch"
 
 
-def generation_key() -> str:
+def generation_key(tag: str = "") -> str:
     """String: the token of the store's generation; who has it has that generation's data. Replicas
     and the files of Redis have it too (docs/adr/0019).
+
+    `tag`: in a cluster each shard has one, in its lowest slot (docs/adr/0042).
     """
-    return f"{keyspace.prefix}:generation"
+    return f"{keyspace.prefix}:generation{_tagged(tag)}"
 
 
-def mesh_key() -> str:
-    """String: which mesh this Redis belongs to; written once, and compared by every other mesh."""
-    return f"{keyspace.prefix}:mesh"
+def mesh_key(tag: str = "") -> str:
+    """String: which mesh this Redis belongs to; written once, and compared by every other mesh.
+
+    `tag`: as of `generation_key`.
+    """
+    return f"{keyspace.prefix}:mesh{_tagged(tag)}"
+
+
+def _tagged(tag: str) -> str:
+    return f":{{{tag}}}" if tag else ""
 
 
 def sale_key(sku: str) -> str:

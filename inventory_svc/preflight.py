@@ -25,7 +25,7 @@ from seckill.runtime.preflight.common import (
 )
 from seckill.runtime.preflight.service import PreflightServicer
 from seckill.runtime.preflight.usage import cores_of, place
-from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_client import redis_faults, servers_of
 from seckill.v1 import preflight_pb2
 
 if TYPE_CHECKING:
@@ -100,21 +100,25 @@ class _Stores:
 
     async def redis_memory(self, crowd: Crowd) -> Sequence[Finding]:
         with redis_faults():
-            memory: Any = await self._redis.info("memory")
+            found: list[Any] = [
+                await server.info("memory") for server in await servers_of(self._redis)
+            ]
+        # A sale is on one node of a cluster: it may be the fullest.
+        memory = max(found, key=lambda one: int(one["used_memory"]))
         waiting = min(crowd.units, self._settings.inventory_backlog_max)
         need = (crowd.units * ORDER_BYTES + waiting * ENTRY_BYTES) * SPARE
         used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
         machine = int(memory.get("total_system_memory", 0))
-        found = f"{used / MIB:.0f} MiB used, {need / MIB:.1f} MiB more for {crowd.units:,} units"
+        told = f"{used / MIB:.0f} MiB used, {need / MIB:.1f} MiB more for {crowd.units:,} units"
         least = int((used + need) / MIB) + 1
         if most and used + need > most:
             advice = f"CONFIG SET maxmemory {least}mb or more, and in its file"
-            return [Finding("redis memory", FAILED, f"{found}, maxmemory {most / MIB:.0f}", advice)]
+            return [Finding("redis memory", FAILED, f"{told}, maxmemory {most / MIB:.0f}", advice)]
         if not most and machine and used + need > machine:
             advice = f"a machine with more than {least} MiB"
-            return [Finding("redis memory", FAILED, f"{found} of {machine / MIB:.0f}", advice)]
+            return [Finding("redis memory", FAILED, f"{told} of {machine / MIB:.0f}", advice)]
         of = f"maxmemory {most / MIB:.0f} MiB" if most else "no maxmemory"
-        return [Finding("redis memory", OK, f"{found}, {of}")]
+        return [Finding("redis memory", OK, f"{told}, {of}")]
 
     async def redis_version(self, _: Crowd) -> Sequence[Finding]:
         with redis_faults():
@@ -144,18 +148,21 @@ class _Stores:
     async def read_usage(self) -> Sequence[preflight_pb2.StageUsage]:
         """Return the CPU that Redis has used; its scripts run in one thread."""
         with redis_faults():
-            facts: Any = await self._redis.info("everything")
+            servers: list[Any] = [
+                await server.info("everything") for server in await servers_of(self._redis)
+            ]
+        return [self._usage_of(facts) for facts in servers]
+
+    def _usage_of(self, facts: Mapping[str, Any]) -> preflight_pb2.StageUsage:
         pid = int(facts["process_id"]) if self._is_here() else 0
-        return [
-            preflight_pb2.StageUsage(
-                name="redis",
-                instance=str(facts["run_id"]),
-                cpu_seconds=float(facts["used_cpu_sys"]) + float(facts["used_cpu_user"]),
-                cores=1.0,
-                shared_cores=place(pid) if pid else "",
-                shared_cores_count=cores_of(pid) if pid else 0,
-            )
-        ]
+        return preflight_pb2.StageUsage(
+            name="redis",
+            instance=str(facts["run_id"]),
+            cpu_seconds=float(facts["used_cpu_sys"]) + float(facts["used_cpu_user"]),
+            cores=1.0,
+            shared_cores=place(pid) if pid else "",
+            shared_cores_count=cores_of(pid) if pid else 0,
+        )
 
     def _is_here(self) -> bool:
         """Whether Redis runs on this machine."""

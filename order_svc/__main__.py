@@ -99,7 +99,7 @@ async def start_consumer(
     settings: OrderSettings, process: Process, stores: Stores, topics: TopicOwner
 ) -> None:
     """Turn reservation events into orders from now on, or once the topics are ours."""
-    delays = DelayWriter(DelaySet(stores.redis))
+    delays = DelayWriter(DelaySet(stores.redis, shards=settings.delay_shards))
     await process.spawn("late delays", delays.run())
     processor = BatchProcessor(
         writer=OrderWriter(stores.database),
@@ -188,7 +188,7 @@ def build_service(
             SaleRepository(stores.database),
             ShadowSales(
                 stores.database,
-                delays=DelaySet(stores.redis),
+                delays=DelaySet(stores.redis, shards=settings.delay_shards),
                 projection=OrderProjection(stores.redis, settings),
             ),
             operators=operators,

@@ -65,7 +65,7 @@ async def open_parts(
 async def serve(settings: RollbackSettings, process: Process) -> None:
     """Open what the service needs, run the rounds, serve until stopped."""
     redis = await process.enter(open_redis(settings))
-    delay = DelaySet(redis)
+    delay = DelaySet(redis, shards=settings.delay_shards)
     sweeper, reconciler = await open_parts(settings, process, delay=delay)
     service = RollbackService(
         sweeper=sweeper,

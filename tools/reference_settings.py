@@ -76,6 +76,7 @@ STACK = {
     "SECKILL_LOCAL_EDGE_OPERATOR_PORT": ("`8081`", "Port of the operators' console."),
     "SECKILL_LOCAL_REPLICAS": ("`1`", "Replicas of each service, as `seckill up --replicas`."),
     "SECKILL_LOCAL_SECURE": ("`0`", "1: services prove who they are, as `seckill up --secure`."),
+    "SECKILL_LOCAL_CLUSTER": ("`0`", "1: Redis is a cluster of three masters and three replicas."),
     "SECKILL_CACHE_DIR": ("the user's cache", "Folder of fetched files, e.g. Kafka's."),
     "SECKILL_POSTGRES_DSN": ("starts one", "A Postgres to use instead of a started one."),
     "SECKILL_REDIS_URL": ("starts one", "A Redis or Valkey to use instead of a started one."),

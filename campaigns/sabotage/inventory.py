@@ -392,8 +392,8 @@ SABOTAGES = (
         says="Connections to a Redis that has become a replica stay in the pool.",
         edits=(
             Edit(
-                "seckill/runtime/redis_client.py",
-                "        if _WRONG_SERVER.match(response):\n",
+                "seckill/runtime/redis_pool.py",
+                "        if self.wrong_server.match(response):\n",
                 "        if False:\n",
             ),
         ),

@@ -2,30 +2,21 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
 from inventory_svc import metrics
+from inventory_svc.fence.discarded import DiscardedSales
 from inventory_svc.fence.lease import StoreLease
-from inventory_svc.fence.store import StoreIdentity, StoreKeeper
+from inventory_svc.fence.store import Keeper, StoreIdentity
 from inventory_svc.sales.registry import order_faults
-from seckill.errors import (
-    DependencyUnavailable,
-    RemoteError,
-    SaleStateConflict,
-    SeckillError,
-)
+from seckill.errors import DependencyUnavailable, RemoteError, SeckillError
 from seckill.runtime.clock import Clock
-from seckill.runtime.redis_client import replace_connections
-from seckill.runtime.retry import until_success
 from seckill.v1 import order_pb2
 
 if TYPE_CHECKING:
-    import redis.asyncio
-
     from seckill.v1 import order_pb2_grpc
 
 # Confirmations in the time of a lease: some may fail before it is over.
@@ -39,8 +30,6 @@ PATIENCE = 2 / 3
 # How long an answer is awaited at all, and how many questions may await one.
 ANSWER_TIMEOUT_S = 10.0
 IN_FLIGHT_MAX = 20
-# Longest pause between tries to rebuild a sale that was discarded.
-REBUILD_WAIT_MAX_S = 5.0
 log = structlog.get_logger()
 
 
@@ -49,30 +38,28 @@ class StoreFence:
 
     def __init__(
         self,
-        client: "redis.asyncio.Redis",
+        keeper: Keeper,
         orders: "order_pb2_grpc.OrderServiceAsyncStub",
         lease: StoreLease,
+        discarded: DiscardedSales,
         *,
         clock: Clock,
         lease_s: float,
-        rebuild: Callable[[str], Awaitable[None]],
     ) -> None:
         """Describe it.
 
         Args:
+            keeper: of the server that is confirmed.
             orders: where the store is confirmed.
+            discarded: told of the sales that were discarded as stale.
             lease_s: how long a confirmation holds, from when it was asked for.
-            rebuild: rebuilds the sale of a sku; called for those that were discarded as stale.
         """
-        self._redis = client
+        self._keeper = keeper
         self._orders = orders
         self._lease = lease
+        self._discarded = discarded
         self._clock = clock
         self._lease_s = lease_s
-        self._rebuild = rebuild
-        self._keeper = StoreKeeper(client)
-        # Skus of sales that were discarded; bounded by the sales that there are.
-        self._discarded: asyncio.Queue[str] = asyncio.Queue()
         # Run id of the server that another one has superseded.
         self._superseded = ""
         self._unanswered = 0
@@ -81,10 +68,15 @@ class StoreFence:
         self._generation = 0
         self._problem = "no store is confirmed yet"
 
+    @property
+    def problem(self) -> str:
+        """What keeps units from being promised; "" if nothing does."""
+        return "" if self._lease.holds else self._problem
+
     async def check(self) -> None:
         """Raise DependencyUnavailable while nothing may be promised."""
-        if not self._lease.holds:
-            raise DependencyUnavailable(self._problem)
+        if problem := self.problem:
+            raise DependencyUnavailable(problem)
 
     async def run(self) -> None:
         """Confirm until cancelled."""
@@ -96,37 +88,19 @@ class StoreFence:
                     task = group.create_task(self._confirm_or_say(), name="store-confirmation")
                     asked.add(task)
                     task.add_done_callback(asked.discard)
-                metrics.STORE_FENCED.set(not self._lease.holds)
+                self._show()
                 await asyncio.sleep(self._lease_s / CONFIRMATIONS)
+
+    def _show(self) -> None:
+        # Those of a cluster are shown together by its fence.
+        if not self._keeper.named:
+            metrics.STORE_FENCED.set(not self._lease.holds)
 
     async def _confirm_or_say(self) -> None:
         try:
             await self.run_once()
         except SeckillError as error:
             self._say(f"the store cannot be asked: {error}")
-
-    async def rebuild_discarded(self) -> None:
-        """Rebuild each sale that was discarded, until cancelled."""
-        while True:
-            sku = await self._discarded.get()
-            async for attempt in until_success(
-                "rebuild of a stale sale",
-                on=SeckillError,
-                wait_min_s=self._lease_s / CONFIRMATIONS,
-                wait_max_s=REBUILD_WAIT_MAX_S,
-            ):
-                with attempt:
-                    await self._rebuild_one(sku)
-
-    async def _rebuild_one(self, sku: str) -> None:
-        try:
-            await self._rebuild(sku)
-        except SaleStateConflict:
-            log.info("another replica has rebuilt the sale", sku=sku)
-        except RemoteError as error:
-            if error.code is not grpc.StatusCode.NOT_FOUND:
-                raise
-            log.warning("a stale sale is not registered", sku=sku)
 
     async def run_once(self) -> None:
         """Confirm once.
@@ -187,10 +161,12 @@ class StoreFence:
         skus = await self._keeper.keep(
             answer.token, mesh_id=answer.mesh_id, run_id=store.run_id, discard=answer.discard
         )
-        for sku in skus:
-            self._discarded.put_nowait(sku)
+        self._discarded.note(skus)
         log.warning(
-            "store has become current", generation=answer.generation, discarded_sales=len(skus)
+            "store has become current",
+            generation=answer.generation,
+            discarded_sales=len(skus),
+            **self._keeper.named,
         )
 
     def _grant(
@@ -206,7 +182,12 @@ class StoreFence:
         metrics.STORE_GENERATION.set(answer.generation)
         if answer.generation != self._generation:
             self._generation = answer.generation
-            log.info("store confirmed", generation=answer.generation, wait_s=round(wait_s, 3))
+            log.info(
+                "store confirmed",
+                generation=answer.generation,
+                wait_s=round(wait_s, 3),
+                **self._keeper.named,
+            )
         self._say("the leases of the store before are not over" if wait_s else "")
 
     def _leave(self, store: StoreIdentity, generation: int) -> None:
@@ -214,7 +195,7 @@ class StoreFence:
         self._lease.withdraw()
         self._superseded = store.run_id
         self._say(f"the store is stale: generation {generation} is another one's")
-        replace_connections(self._redis, "a superseded store")
+        self._keeper.reconnect("a superseded store")
 
     def _go_on(self, store: StoreIdentity, problem: str) -> None:
         """Without an answer, extend the lease: who cannot ask is not told that it is over either.
@@ -236,7 +217,7 @@ class StoreFence:
     def _say(self, problem: str) -> None:
         """Log a problem when it changes; readiness tells the last one."""
         if problem and problem != self._problem:
-            log.warning("store fence", problem=problem)
+            log.warning("store fence", problem=problem, **self._keeper.named)
         self._problem = problem
 
 
@@ -248,6 +229,7 @@ def _request(store: StoreIdentity, *, lease_s: float) -> order_pb2.ConfirmStoreR
         token=store.token,
         mesh_id=store.mesh_id,
         empty=store.empty,
+        shard=store.shard,
     )
     request.lease.FromNanoseconds(int(lease_s * 1e9))
     return request

@@ -76,27 +76,39 @@ class StoreLease:
             return UNKNOWN
         server = self._servers.get(connection._writer)  # noqa: SLF001 - see _servers
         if server is None:
-            server = await _ask_run_id(connection)
+            server = await ask_run_id(connection)
             self._servers[connection._writer] = server  # noqa: SLF001
-        if not self._allows(server):
+        if not self.allows(server):
             if server != self._run_id and self.holds:
                 # The address leads to several servers: have the next look at where it leads now.
                 replace_connections(self._redis, "another server")
-            raise DependencyUnavailable(
-                "this redis may not promise units", metadata={"store": "unconfirmed"}
-            )
+            raise unconfirmed()
         return server
 
     def require(self, server: str) -> None:
         """Raise OutcomeUnknown if the lease of an admitted server is over: a script has run."""
-        if not self._allows(server):
-            raise OutcomeUnknown("this redis may not promise units any more")
+        if not self.allows(server):
+            raise no_longer_confirmed()
 
-    def _allows(self, server: str) -> bool:
+    def allows(self, server: str) -> bool:
+        """Return whether this server may promise units now."""
         return self._open or (server == self._run_id and self.holds)
 
 
-async def _ask_run_id(connection: Any) -> str:
+def unconfirmed() -> DependencyUnavailable:
+    """Return the fault of a server that may not promise units."""
+    return DependencyUnavailable(
+        "this redis may not promise units", metadata={"store": "unconfirmed"}
+    )
+
+
+def no_longer_confirmed() -> OutcomeUnknown:
+    """Return the fault of a server that has run a script, and may not promise units by now."""
+    return OutcomeUnknown("this redis may not promise units any more")
+
+
+async def ask_run_id(connection: Any) -> str:
+    """Return the run id of the server at the other end; UNKNOWN if it does not tell."""
     # Its stub has a tuple of one for a tuple of any length.
     await connection.send_packed_command(hiredis.pack_command(("INFO", "server")))  # type: ignore[arg-type]
     try:

@@ -6,7 +6,7 @@ another one when this one is gone.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -17,7 +17,7 @@ from inventory_svc.outbox.rounds import Rounds
 from inventory_svc.outbox.sender import EntrySender, RelayResult
 from inventory_svc.outbox.streams import Backlog, OutboxStreams, outboxes_of
 from inventory_svc.settings import InventorySettings
-from seckill.errors import SeckillError
+from seckill.errors import DependencyUnavailable, SeckillError
 from seckill.runtime.clock import Clock
 from seckill.runtime.retry import until_success
 
@@ -108,8 +108,8 @@ class Relay:
         for start in range(0, len(outboxes), STREAMS_MAX):
             chunk = outboxes[start : start + STREAMS_MAX]
             if claiming:
-                total += await self._move_claimed(chunk)
-            total += await self._move_read(chunk)
+                total += await self._on_each_server(self._move_claimed, chunk)
+            total += await self._on_each_server(self._move_read, chunk)
         if claiming:
             idle_s = self._settings.inventory_relay_claim_idle_s
             self._next_claim_s = self._clock.monotonic_s() + idle_s / 2
@@ -168,9 +168,30 @@ class Relay:
             self._rounds.activate(outbox)
         if full:
             self._next_full_s = now_s + self._settings.inventory_relay_interval_s
-            await self._look_at_due(now_s)
+            try:
+                await self._look_at_due(now_s)
+            except DependencyUnavailable:
+                if self._streams.are_on_several_servers:
+                    # The one that tells of all sales: those that are known go on.
+                    await self._move_active()
+                raise
             return await self._move_active()
-        return await self._move_read(woken) if woken else RelayResult()
+        return await self._on_each_server(self._move_read, woken) if woken else RelayResult()
+
+    async def _on_each_server(
+        self, move: Callable[[Sequence[str]], Awaitable[RelayResult]], outboxes: Sequence[str]
+    ) -> RelayResult:
+        """Move what is in the outboxes, server by server: one that is down stops no other's."""
+        total = RelayResult()
+        failure: SeckillError | None = None
+        for group in await self._streams.by_server(outboxes):
+            try:
+                total += await move(group)
+            except SeckillError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return total
 
     async def _look_at_due(self, now_s: float) -> None:
         """Look at outboxes that were empty and are due, of the sales that there are now."""

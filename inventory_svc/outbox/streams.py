@@ -23,16 +23,17 @@ from inventory_svc.keys import (
 )
 from inventory_svc.outbox.backlog import FIELDS, is_overcounted, reservations_waiting
 from inventory_svc.outbox.entry import Entry, numbers_in
+from inventory_svc.stock.runners import runner_of
 from inventory_svc.stock.scripts import (
     AT_ONCE,
     MARKER_TTL_MS,
     REMOVE,
     Confirmation,
-    ScriptRunner,
 )
 from seckill.errors import DependencyUnavailable
 from seckill.runtime import traceparent
-from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_client import keys_by_server, redis_faults, server_of
+from seckill.runtime.redis_cluster import ClusterRedis
 from seckill.runtime.traceparent import TraceContext
 
 # Entries asked of each stream at least, however many streams share a pass.
@@ -101,7 +102,7 @@ class OutboxStreams:
             confirm: what replicas must confirm before an entry counts.
         """
         self._redis = client
-        self._scripts = ScriptRunner(client)
+        self._scripts = runner_of(client)
         self._consumer = consumer
         self._entries_max = entries_max
         # How many entries have so many reservations: doubled while they have fewer.
@@ -111,6 +112,16 @@ class OutboxStreams:
         # Streams whose entries may be pending with us: they are read again from the first on.
         self._unfinished: set[str] = set()
         self._claim_cursors: dict[str, bytes] = {}
+
+    @property
+    def are_on_several_servers(self) -> bool:
+        """Whether some may be reached while others are not."""
+        return isinstance(self._redis, ClusterRedis)
+
+    async def by_server(self, outboxes: Sequence[str]) -> list[Sequence[str]]:
+        """Return the outboxes of each server: those are read, and confirmed, together."""
+        with redis_faults():
+            return await keys_by_server(self._redis, outboxes)
 
     async def outboxes(self) -> list[str]:
         """Return all outboxes, sorted by sku."""
@@ -212,11 +223,13 @@ class OutboxStreams:
         wanted = self._confirm
         if not wanted.replicas:
             return
-        pipeline: Any = self._redis.pipeline(transaction=False)
-        # WAIT is about this connection's last write.
-        pipeline.set(replication_marker_key(sku), "", px=MARKER_TTL_MS)
-        pipeline.execute_command("WAIT", wanted.replicas, wanted.timeout_ms)
+        marker = replication_marker_key(sku)
         with redis_faults():
+            server = await server_of(self._redis, marker)
+            pipeline: Any = server.pipeline(transaction=False)
+            # WAIT is about this connection's last write.
+            pipeline.set(marker, "", px=MARKER_TTL_MS)
+            pipeline.execute_command("WAIT", wanted.replicas, wanted.timeout_ms)
             _, confirmed = await pipeline.execute()
         if confirmed < wanted.replicas:
             raise DependencyUnavailable(

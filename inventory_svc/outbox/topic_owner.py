@@ -7,6 +7,8 @@ from inventory_svc.keys import mesh_key
 from inventory_svc.settings import InventorySettings
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_cluster import ClusterRedis
+from seckill.runtime.redis_slots import tag_of
 from seckill.runtime.topic_claims import TopicClaims
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ class TopicOwner:
     def __init__(self, settings: InventorySettings, client: "redis.asyncio.Redis") -> None:
         self._claims = TopicClaims(settings.kafka_cluster(), settings.orders_topic)
         self._redis = client
+        # In a cluster all nodes keep it; the one that owns the first slot, in that.
+        self._mesh_key = mesh_key(tag_of(0) if isinstance(client, ClusterRedis) else "")
         self._ours = False
 
     async def require(self) -> None:
@@ -33,7 +37,7 @@ class TopicOwner:
             DependencyUnavailable: Redis or Kafka does not answer.
         """
         with redis_faults():
-            mesh_id: Any = await self._redis.get(mesh_key())
+            mesh_id: Any = await self._redis.get(self._mesh_key)
         own = mesh_id.decode() if mesh_id else ""
         found = await self._claims.foreign(own) if own else ()
         self._ours = not found

@@ -83,7 +83,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         sku = request.terms.sku
         terms = requests.with_defaults(request.terms)
         # Redis' clock, which opens and closes the sale.
-        now_ms = await self._sales.now_ms()
+        now_ms = await self._sales.now_ms(terms.sku)
         over = terms.end_time.ToMilliseconds() <= now_ms
         # The terms of a sale that has ended may be sent again, and are answered with the sale.
         if over and not await self._is_registered(sku, context):

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from inventory_svc.keys import kill_switch_key
+from inventory_svc.stock.runners import runner_of
 from inventory_svc.stock.scripts import (
     AT_ONCE,
     ENABLE_KILL_SWITCH,
     Confirmation,
     ScriptRefused,
-    ScriptRunner,
 )
 from seckill.runtime.redis_client import redis_faults
 from seckill.v1 import inventory_pb2
@@ -23,7 +23,7 @@ class KillSwitch:
     def __init__(self, client: "redis.asyncio.Redis", *, confirm: Confirmation = AT_ONCE) -> None:
         """`confirm`: what replicas must have before the switch counts as on."""
         self._redis = client
-        self._scripts = ScriptRunner(client)
+        self._scripts = runner_of(client)
         self._confirm = confirm
 
     async def read(self) -> inventory_pb2.KillSwitch:

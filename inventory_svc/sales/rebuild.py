@@ -77,7 +77,7 @@ class Rebuilder:
             sku,
             to_fields(
                 record.terms,
-                now_ms=await self._sales.now_ms(),
+                now_ms=await self._sales.now_ms(sku),
                 state=record.state,
                 revision=record.revision,
                 terms_revision=record.terms_revision,

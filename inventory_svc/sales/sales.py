@@ -17,9 +17,10 @@ from inventory_svc.keys import (
     stock_key,
     users_key,
 )
-from inventory_svc.stock.scripts import UPDATE_SALE, ScriptRunner
+from inventory_svc.stock.runners import runner_of
+from inventory_svc.stock.scripts import UPDATE_SALE
 from seckill.errors import DependencyUnavailable, InvalidField, SaleNotLoaded, SaleStateConflict
-from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_client import is_unreachable, redis_faults, server_of
 from seckill.v1 import order_pb2, sale_pb2
 
 if TYPE_CHECKING:
@@ -136,12 +137,12 @@ class Sales:
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._redis = client
-        self._scripts = ScriptRunner(client)
+        self._scripts = runner_of(client)
 
-    async def now_ms(self) -> int:
-        """Return the Unix time in milliseconds by the clock of Redis."""
+    async def now_ms(self, sku: str) -> int:
+        """Return the Unix time in milliseconds by the clock of the server that has the sale."""
         with redis_faults():
-            seconds, microseconds = await self._redis.time()
+            seconds, microseconds = await (await server_of(self._redis, sale_key(sku))).time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def skus(self) -> list[str]:
@@ -167,23 +168,31 @@ class Sales:
 
     async def forget_shadow(self, sku: str) -> None:
         """Remove all keys of a shadow sale, and tell the watchers."""
+        with redis_faults():
+            await self._redis.unlink(
+                sale_key(sku),
+                stock_key(sku),
+                users_key(sku),
+                past_key(sku),
+                outbox_key(sku),
+                backlog_key(sku),
+                replication_marker_key(sku),
+            )
+        # A server of its own in a cluster: told only when the sale is gone.
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.unlink(
-            sale_key(sku),
-            stock_key(sku),
-            users_key(sku),
-            past_key(sku),
-            outbox_key(sku),
-            backlog_key(sku),
-            replication_marker_key(sku),
-        )
         pipeline.srem(skus_key(), sku)
         pipeline.publish(notices_channel(), sku)
         with redis_faults():
             await pipeline.execute()
 
-    async def read(self, skus: Sequence[str]) -> list[sale_pb2.Sale]:
-        """Return the sales in the order of `skus`; those whose keys are missing are not loaded."""
+    async def read(
+        self, skus: Sequence[str], *, reachable_only: bool = False
+    ) -> list[sale_pb2.Sale]:
+        """Return the sales in the order of `skus`; those whose keys are missing are not loaded.
+
+        Args:
+            reachable_only: leave those out whose node of a cluster does not answer.
+        """
         sales: list[sale_pb2.Sale] = []
         for start in range(0, len(skus), READ_CHUNK):
             chunk = skus[start : start + READ_CHUNK]
@@ -194,7 +203,12 @@ class Sales:
             with redis_faults():
                 # A key of the wrong type is an answer about one sale, not a fault of all.
                 replies = await pipeline.execute(raise_on_error=False)
-            sales += map(_to_sale_or_lost, chunk, replies[0::2], replies[1::2])
+                unreachable = [reply for reply in replies if is_unreachable(reply)]
+                if unreachable and not reachable_only:
+                    raise unreachable[0]
+            for sku, fields, stock in zip(chunk, replies[0::2], replies[1::2], strict=True):
+                if not (is_unreachable(fields) or is_unreachable(stock)):
+                    sales.append(_to_sale_or_lost(sku, fields, stock))
         return sales
 
     async def holders(self, sku: str) -> list[str]:
@@ -253,11 +267,12 @@ class Sales:
 
     async def has_begun(self, sku: str) -> bool:
         """Return whether a loaded sale has started, by the clock of Redis, or ever sold a unit."""
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.time()
-        pipeline.hget(sale_key(sku), "start_ms")
-        pipeline.exists(users_key(sku))
         with redis_faults():
+            server = await server_of(self._redis, sale_key(sku))
+            pipeline = server.pipeline(transaction=True)
+            pipeline.time()
+            pipeline.hget(sale_key(sku), "start_ms")
+            pipeline.exists(users_key(sku))
             (seconds, _), start_ms, has_holds = await pipeline.execute()
         return bool(has_holds) or int(seconds) * 1000 >= int(start_ms or 0)
 

@@ -7,7 +7,8 @@ import structlog
 from inventory_svc.keys import sale_key, stock_key
 from inventory_svc.sales.registry import Metadata, SaleRegistry
 from inventory_svc.sales.sales import Sales, to_fields
-from inventory_svc.stock.scripts import SYNC, ScriptRunner
+from inventory_svc.stock.runners import runner_of
+from inventory_svc.stock.scripts import SYNC
 from seckill.errors import Overloaded, SaleNotLoaded
 from seckill.v1 import order_pb2
 
@@ -37,7 +38,7 @@ class SaleSync:
         redis_timeout_s: float,
     ) -> None:
         """`redis_timeout_s`: longest wait for the script."""
-        self._scripts = ScriptRunner(client)
+        self._scripts = runner_of(client)
         self._sales = sales
         self._registry = registry
         self._redis_timeout_s = redis_timeout_s

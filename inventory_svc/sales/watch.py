@@ -1,6 +1,7 @@
 """Keeps a snapshot of all sales and of the kill switch, and streams its changes to watchers."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from inventory_svc.sales.sales import Sales
 from inventory_svc.sales.window import next_edge_s, sells
 from seckill.errors import DependencyUnavailable, Overloaded
 from seckill.runtime.clock import Clock
-from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_client import redis_faults, servers_of
+from seckill.runtime.redis_cluster import ClusterRedis
 from seckill.shadow import is_shadow
 from seckill.v1 import inventory_pb2, sale_pb2
 
@@ -143,7 +145,7 @@ class SalesWatch:
 
     async def refresh(self, skus: list[str]) -> None:
         """Read these sales and tell the watchers what has changed."""
-        for sale in await self._sales.read(skus):
+        for sale in await self._sales.read(skus, reachable_only=True):
             sku = sale.terms.sku
             known = self._known.get(sku)
             self._note_edge(sale)
@@ -231,9 +233,21 @@ class SalesWatch:
         else:
             self._edges_s[sale.terms.sku] = edge_s
 
-    async def _due(self, *, complete: bool) -> list[str]:
-        """Return the skus to read now; `complete`: all there are."""
-        count = await self._sales.count()
+    async def _refresh_due(self, *, complete: bool) -> None:
+        """Read the switch, and the sales that are to be read now; `complete`: all there are."""
+        try:
+            await self.refresh_switch()
+            due = await self._due(await self._sales.count(), complete=complete)
+        except DependencyUnavailable:
+            if complete or not isinstance(self._redis, ClusterRedis):
+                raise
+            # The switch and the set of skus are each on one node of a cluster: sales on others are
+            # read all the same.
+            due = await self._due(self._member_count, complete=False)
+        await self.refresh(due)
+
+    async def _due(self, count: int, *, complete: bool) -> list[str]:
+        """Return the skus to read now, of so many that there are; `complete`: all of them."""
         fresh: set[str] = set()
         if complete or count != self._member_count or len(self._turn) != len(self._known):
             members = set(await self._sales.skus())
@@ -250,7 +264,10 @@ class SalesWatch:
         return sorted(fresh.union(part))
 
     async def _follow(self) -> None:
-        async with aclosing(self._redis.pubsub()) as pubsub:
+        with redis_faults():
+            # Whichever node of a cluster: each is told what is published on another.
+            server = random.choice(await servers_of(self._redis))  # noqa: S311 - no secret
+        async with aclosing(server.pubsub()) as pubsub:
             with redis_faults():
                 await pubsub.subscribe(notices_channel(), kill_switch_key())
             next_read_s = 0.0
@@ -260,8 +277,7 @@ class SalesWatch:
             while not connection.should_reconnect():
                 wait_s = next_read_s - self._clock.monotonic_s()
                 if wait_s <= 0:
-                    await self.refresh_switch()
-                    await self.refresh(await self._due(complete=complete))
+                    await self._refresh_due(complete=complete)
                     complete = False
                     self._synced.set()
                     self._wake_watchers()

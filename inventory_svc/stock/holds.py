@@ -16,7 +16,7 @@ from inventory_svc.keys import (
 from inventory_svc.outbox.backlog import FIELDS, reservations_waiting
 from inventory_svc.stock.hold import parse_hold
 from seckill.errors import SaleNotLoaded
-from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_client import redis_faults, server_of
 from seckill.v1 import inventory_pb2
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class HoldsReader:
             DependencyUnavailable: Redis does not answer.
         """
         with redis_faults():
-            async with self._redis.pipeline(transaction=True) as pipeline:
+            server = await server_of(self._redis, sale_key(sku))
+            async with server.pipeline(transaction=True) as pipeline:
                 await pipeline.watch(sale_key(sku), stock_key(sku), users_key(sku))
                 cursor: Any = None
                 while cursor != 0:

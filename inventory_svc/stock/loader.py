@@ -15,10 +15,11 @@ from inventory_svc.keys import (
     users_key,
 )
 from inventory_svc.stock.hold import add_past, format_hold
-from inventory_svc.stock.scripts import LOAD, REPAIR, UNGUARDED, Guard, ScriptRunner
+from inventory_svc.stock.runners import runner_of
+from inventory_svc.stock.scripts import LOAD, REPAIR, UNGUARDED, Guard
 from seckill.errors import ConsumersLagging, DependencyUnavailable, SaleNotLoaded
 from seckill.runtime import request_ids
-from seckill.runtime.redis_client import redis_faults
+from seckill.runtime.redis_client import redis_faults, server_of
 from seckill.v1 import inventory_pb2
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class SaleLoader:
     def __init__(self, client: "redis.asyncio.Redis", *, guard: Guard = UNGUARDED) -> None:
         """`guard`: which servers sales may be loaded into."""
         self._redis = client
-        self._scripts = ScriptRunner(client, guard=guard)
+        self._scripts = runner_of(client, guard=guard)
 
     async def load(
         self,
@@ -127,7 +128,9 @@ class SaleLoader:
             if user in last:
                 past[user] = add_past(last[user], past.get(user, ""))
             last[user] = hold
-        pipeline = self._redis.pipeline(transaction=True)
+        with redis_faults():
+            server = await server_of(self._redis, key)
+        pipeline = server.pipeline(transaction=True)
         for hash_key, texts in ((key, last), (key_of_past, past)):
             if texts:
                 pipeline.hset(hash_key, mapping=dict[Any, Any](texts))

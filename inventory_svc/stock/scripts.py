@@ -60,6 +60,7 @@ RELEASE = Script("release", allow_oom=True)
 LOAD = Script("load")
 REPAIR = Script("repair")
 REMOVE = Script("remove", allow_oom=True)
+DISCARD = Script("discard", allow_oom=True)
 SYNC = Script("sync", allow_oom=True)
 UPDATE_SALE = Script("update_sale", allow_oom=True)
 ENABLE_KILL_SWITCH = Script("kill_switch", allow_oom=True)
@@ -191,7 +192,7 @@ class ScriptRunner:
                     sent = True
                     reply = await self._evaluate(connection, script, keys, args)
                     if confirm.replicas and needs_ack(reply):
-                        await _confirm(connection, confirm, marker)
+                        await await_replicas(connection, confirm, marker)
                     if needs_ack(reply):
                         self._guard.require(server)
                     return reply
@@ -249,30 +250,32 @@ class ScriptRunner:
         digest = self._digests.get(script.name)
         if digest is not None:
             try:
-                return await _evalsha(connection, digest, keys, args)
+                return await evalsha(connection, digest, keys, args)
             except NoScriptError:
                 log.info("script reloaded", script=script.name)
-        text, self._digests[script.name] = await _load(connection, script)
+        text, self._digests[script.name] = await load_into(connection, script)
         # By its text: another SCRIPT FLUSH may have come meanwhile.
-        reply: list[Any] = await _call(connection, "EVAL", text, len(keys), *keys, *args)
+        reply: list[Any] = await call(connection, "EVAL", text, len(keys), *keys, *args)
         return reply
 
 
-async def _evalsha(
+async def evalsha(
     connection: Any, digest: bytes, keys: Sequence[str], args: Sequence[str | int]
 ) -> list[Any]:
-    reply: list[Any] = await _call(connection, "EVALSHA", digest, len(keys), *keys, *args)
+    """Run a script that is loaded."""
+    reply: list[Any] = await call(connection, "EVALSHA", digest, len(keys), *keys, *args)
     return reply
 
 
-async def _call(connection: Any, *command: Any) -> Any:
+async def call(connection: Any, *command: Any) -> Any:
+    """Send a command, and return its raw reply."""
     # redis-py's asyncio connection packs in Python: 2 µs more an attempt than hiredis does.
     await connection.send_packed_command(hiredis.pack_command(command))
     # `run` limits the whole of it: a socket's own limit would end what an operator waits for.
     return await connection.read_response(timeout=math.inf)
 
 
-async def _confirm(connection: Any, confirm: Confirmation, marker: str) -> None:
+async def await_replicas(connection: Any, confirm: Confirmation, marker: str) -> None:
     """Wait until enough replicas have all that was written before.
 
     min-replicas-to-write does not do: it looks at the past, and what it lets through is lost with
@@ -281,8 +284,8 @@ async def _confirm(connection: Any, confirm: Confirmation, marker: str) -> None:
     """
     try:
         if marker:
-            await _call(connection, "SET", marker, "", "PX", MARKER_TTL_MS)
-        confirmed: int = await _call(connection, "WAIT", confirm.replicas, confirm.timeout_ms)
+            await call(connection, "SET", marker, "", "PX", MARKER_TTL_MS)
+        confirmed: int = await call(connection, "WAIT", confirm.replicas, confirm.timeout_ms)
     except RedisError as error:
         # Also what WrongServer says: the script has run.
         raise OutcomeUnknown("redis does not say what its replicas have") from error
@@ -291,11 +294,11 @@ async def _confirm(connection: Any, confirm: Confirmation, marker: str) -> None:
         raise OutcomeUnknown(f"{confirmed} of {confirm.replicas} replicas have confirmed")
 
 
-async def _load(connection: Any, script: Script) -> tuple[str, bytes]:
-    """Return (text of the script for this server, digest under which it is loaded there)."""
-    info: Any = await _call(connection, "INFO", "server")
+async def load_into(connection: Any, script: Script) -> tuple[str, bytes]:
+    """Load a script; return (its text for this server, the digest under which it is loaded)."""
+    info: Any = await call(connection, "INFO", "server")
     text = info.decode() if isinstance(info, bytes) else str(info)
     facts = dict(line.partition(":")[::2] for line in text.splitlines())
     major = int(facts["redis_version"].partition(".")[0])
     text = script.text(server_major=major)
-    return text, await _call(connection, "SCRIPT", "LOAD", text)
+    return text, await call(connection, "SCRIPT", "LOAD", text)

@@ -21,6 +21,7 @@ from inventory_svc.keys import (
     users_key,
 )
 from inventory_svc.stock.request_skus import RequestSkus
+from inventory_svc.stock.runners import runner_of
 from inventory_svc.stock.scripts import (
     AT_ONCE,
     RELEASE,
@@ -28,7 +29,6 @@ from inventory_svc.stock.scripts import (
     UNGUARDED,
     Confirmation,
     Guard,
-    ScriptRunner,
 )
 from seckill.errors import Overloaded, SaleNotLoaded
 from seckill.order_no import make_order_nos
@@ -98,7 +98,7 @@ class Stock:
             confirm: what replicas must confirm before a reservation is answered as such.
             guard: which servers may promise units.
         """
-        self._scripts = ScriptRunner(client, guard=guard)
+        self._scripts = runner_of(client, guard=guard)
         self._clock = clock
         self._rng = rng
         self._slots = asyncio.Semaphore(scripts_max)

@@ -104,7 +104,7 @@ class RecoveryHandlers:
             violations.printable(
                 "previous_replication_id", request.previous_replication_id, REPLICATION_ID_MAX
             )
-        for field in ("token", "mesh_id"):
+        for field in ("token", "mesh_id", "shard"):
             if value := getattr(request, field):
                 violations.printable(field, value, REPLICATION_ID_MAX)
         violations.duration("lease", request.lease, LEASE_MIN_S, LEASE_MAX_S)
@@ -116,6 +116,7 @@ class RecoveryHandlers:
             token=request.token,
             mesh_id=request.mesh_id,
             empty=request.empty,
+            shard=request.shard,
         )
         lease_s = request.lease.ToNanoseconds() / 1e9
         current = await self._generation.confirm(store, lease_s=lease_s)

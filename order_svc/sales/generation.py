@@ -1,6 +1,7 @@
 """Which Redis primary may promise units (docs/adr/0019).
 
-A primary is told by its replication id. Its data is told by a token, which is kept in Redis: a
+Each shard of a Redis Cluster has a generation of its own; a Redis on its own is the shard "". A
+primary is told by its replication id. Its data is told by a token, which is kept in Redis: a
 replica and a server that starts from its files have it, and one that was left behind has not.
 """
 
@@ -31,6 +32,7 @@ class Store:
     token: str
     mesh_id: str
     empty: bool
+    shard: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +95,22 @@ class StoreGeneration:
         self, connection: Connection, store: Store, *, lease: timedelta
     ) -> Current | Other:
         """Let the primary become current, if it may; another caller may have done so meanwhile."""
-        await connection.execute(statement("sales/lock_store"))
+        if store.shard:
+            await connection.execute(statement("sales/add_shard"), store.shard)
+        await connection.execute(statement("sales/lock_store"), store.shard)
         if current := await _extend(connection, store, lease=lease):
             return current
-        row = await connection.fetchrow(statement("sales/find_store"), store.replication_id)
+        row = await connection.fetchrow(
+            statement("sales/find_store"), store.replication_id, store.shard
+        )
         if store.mesh_id not in ("", row["mesh_id"]):
             return Other(row["generation"], foreign=True)
+        if row["other_kind"]:
+            return Other(row["generation"])
         succeeds = _succeeds(store, row)
         if not succeeds and row["silent"] < self._abandoned_after:
             return Other(row["generation"])
-        await connection.execute(statement("sales/supersede_store"), SUPERSEDED_MAX)
+        await connection.execute(statement("sales/supersede_store"), SUPERSEDED_MAX, store.shard)
         raised = await connection.fetchrow(
             statement("sales/raise_generation"),
             store.replication_id,
@@ -110,10 +118,12 @@ class StoreGeneration:
             uuid.uuid4().hex,
             lease,
             not succeeds,
+            store.shard,
         )
         log.warning(
             "store generation raised",
             generation=raised["generation"],
+            shard=store.shard,
             replication_id=store.replication_id,
             discard=raised["discard"],
         )
@@ -132,6 +142,7 @@ async def _extend(connection: Connection, store: Store, *, lease: timedelta) -> 
         store.token,
         lease,
         store.mesh_id,
+        store.shard,
     )
     return None if row is None else _current(row)
 

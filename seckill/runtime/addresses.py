@@ -41,13 +41,24 @@ def check_target(value: str) -> str:
 def check_redis_url(value: SecretStr) -> SecretStr:
     """Return an address of Redis."""
     try:
-        parse_redis_url(value.get_secret_value())
+        for address in addresses_of_nodes(value.get_secret_value()):
+            parse_redis_url(address)
     except ValueError:
         # Without the library's words: they may quote a part of the password.
         raise ValueError(
             "must be redis://[user:password@]host[:port][/database], or rediss:// or unix://"
         ) from None
     return value
+
+
+def addresses_of_nodes(url: str) -> list[str]:
+    """Return redis://user:password@host:port,host:port/… as an address for each host."""
+    scheme, slashes, rest = url.partition("://")
+    netloc, slash, path = rest.partition("/")
+    user, at, hosts = netloc.rpartition("@")
+    if scheme == "unix" or not slashes or "," not in hosts:
+        return [url]
+    return [f"{scheme}://{user}{at}{host}{slash}{path}" for host in hosts.split(",")]
 
 
 def check_postgres_dsn(value: SecretStr) -> SecretStr:

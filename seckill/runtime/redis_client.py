@@ -2,155 +2,57 @@
 
 import asyncio
 import math
-import random
-import re
-import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
 import hiredis
 import redis.asyncio
-import structlog
-from redis.asyncio.connection import DefaultParser, SSLConnection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    RedisError,
+    ResponseError,
+)
 
 from seckill.errors import DependencyUnavailable, OutcomeUnknown
 from seckill.runtime import keyspace
+from seckill.runtime.redis_cluster import (
+    REDIRECTS,
+    ClusterRedis,
+    open_cluster,
+    raise_first,
+)
+from seckill.runtime.redis_pool import Pool, address_options, pool_options
+from seckill.runtime.redis_slots import NoCluster
 from seckill.runtime.store_settings import RedisSettings
 
 # What redis-py raises if Redis fails. The last is uvloop's: writing to a connection that the other
 # side has closed is not an OSError there.
 REDIS_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
-# Answers of a server that is not, or not yet, the primary: it has done nothing. Redis 6.2 wraps
-# what it says to a script's first write.
-_WRONG_SERVER = re.compile(
-    r"(?:ERR Error running script .* -)?"
-    r"(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|NOREPLICAS)\b"
-)
-# A blocking command, here WAIT, has ended because the server has become a replica meanwhile.
-_DEMOTED = "UNBLOCKED"
 # Shorter than what a health check is given (process.py).
 WRITE_PROBE_TIMEOUT_S = 0.8
-# A connection is made again at this age, give or take a fifth: its server may have been left behind
-# by a failover, and the address lead elsewhere.
-CONNECTION_AGE_MAX_S = 30.0
-# Until the failover is over, each command gets such an answer.
-LOG_INTERVAL_S = 1.0
-
+NOT_SINGLE = "this redis is a node of a cluster: SECKILL_REDIS_CLUSTER must be true"
 # A command's name and its arguments.
 Command: TypeAlias = tuple[str | bytes | int, ...]
-log = structlog.get_logger()
-
-
-class WrongServer(BusyLoadingError):
-    """A server that cannot write now has answered, and has done nothing."""
-
-
-class _Parser(DefaultParser):  # type: ignore[valid-type, misc]
-    """Makes a connection error of what a server says that is not the primary.
-
-    So redis-py closes the connection, and the retries below connect again through the address,
-    which leads to the new primary after a failover.
-    """
-
-    def __init__(self, socket_read_size: int, *, on_wrong_server: Callable[[str], object]) -> None:
-        super().__init__(socket_read_size)
-        self._on_wrong_server = on_wrong_server
-
-    def parse_error(self, response: str) -> Exception:
-        if _WRONG_SERVER.match(response):
-            self._on_wrong_server(response)
-            return WrongServer(response)
-        if response.startswith(_DEMOTED):
-            # No connection error, or the client would send the command again: it has been run.
-            self._on_wrong_server(response)
-        error: Exception = super().parse_error(response)
-        return error
-
-
-class _Pool(redis.asyncio.BlockingConnectionPool):
-    """Replaces all of its connections if one of them leads to the wrong server, or to none.
-
-    Each one is also replaced at its age.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(
-            **options, parser_class=partial(_Parser, on_wrong_server=self.replace_connections)
-        )
-
-        self._logged_s = -math.inf
-        # Monotonic time at which a connection is made again.
-        self._ends_s: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
-
-    def replace_connections(self, answer: str) -> None:
-        """Connect again before the next command on each connection; `answer` is for the log."""
-        if time.monotonic() - self._logged_s > LOG_INTERVAL_S:
-            self._logged_s = time.monotonic()
-            log.warning("redis connections replaced", error=answer)
-        connections: list[Any] = [*self._available_connections, *self._in_use_connections]
-        for connection in connections:
-            connection.mark_for_reconnect()
-
-    async def ensure_connection(self, connection: Any) -> None:
-        # redis-py looks at the mark only when a connection is released.
-        now_s = time.monotonic()
-        if connection.should_reconnect() or now_s > self._ends_s.get(connection, math.inf):
-            await connection.disconnect(nowait=True)
-        if not connection.is_connected:
-            spread = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-            self._ends_s[connection] = now_s + CONNECTION_AGE_MAX_S * spread
-        await super().ensure_connection(connection)
-
-
-class _TlsConnection(SSLConnection):
-    """A connection whose context is given: redis-py would read files once, and never again."""
-
-    def __init__(self, *, tls_context: ssl.SSLContext, **options: Any) -> None:
-        super().__init__(**options)
-        self.ssl_context.context = tls_context
-
-
-def _address(settings: RedisSettings) -> dict[str, Any]:
-    """Where to connect to, and how, as options of a pool; what the address says comes first."""
-    options: dict[str, Any] = {
-        "socket_timeout": settings.redis_timeout_s,
-        "socket_connect_timeout": settings.redis_timeout_s,
-        **parse_url(settings.redis_url.get_secret_value()),
-    }
-    if (context := settings.redis_tls()) is not None:
-        options |= {"connection_class": _TlsConnection, "tls_context": context}
-    return options
 
 
 @asynccontextmanager
 async def open_redis(settings: RedisSettings) -> AsyncIterator["redis.asyncio.Redis"]:
     """Open a pool of connections that return raw bytes; it connects on the first command.
 
+    With SECKILL_REDIS_CLUSTER it is a ClusterRedis, with a pool for each node.
+
     A failed command is retried once on a fresh connection, because a pooled one may have died
     unnoticed, or lead to a server that has become a replica. The scripts are idempotent, so running
     one twice does no harm (docs/architecture.md).
     """
-    # A command waits for a connection as long as for an answer. The default pool would fail it at
-    # once: of 200 orders paid at the same moment, 184 were not shown.
-    pool = _Pool(
-        **_address(settings),
-        timeout=settings.redis_timeout_s,
-        max_connections=settings.redis_connections_max,
-        retry=Retry(
-            NoBackoff(),
-            1,
-            # The stubs allow Redis' own errors only.
-            supported_errors=(redis.exceptions.ConnectionError, RuntimeError),  # type: ignore[arg-type]
-        ),
-        health_check_interval=30,
-    )
+    if settings.redis_cluster:
+        async with open_cluster(settings) as cluster:
+            yield cluster
+        return
+    address = settings.redis_url.get_secret_value()
+    pool = Pool(**address_options(settings, address), **pool_options(settings))
     client = redis.asyncio.Redis.from_pool(pool)
     try:
         yield client
@@ -168,7 +70,18 @@ def redis_faults(*, effect_unknown: bool = False) -> Iterator[None]:
             # Even if a replica has refused it: what became of the attempt before is not told.
             raise OutcomeUnknown("redis did not answer") from error
         if isinstance(error, BusyLoadingError):
+            if str(error).startswith("MOVED"):
+                raise DependencyUnavailable(NOT_SINGLE) from error
             raise DependencyUnavailable("redis is a replica or loads its data") from error
+        if isinstance(error, NoCluster):
+            raise DependencyUnavailable(str(error)) from error
+        if isinstance(error, ClusterCrossSlotError):
+            # Of a cluster of one node: ours never names keys of two slots to another.
+            raise DependencyUnavailable(NOT_SINGLE) from ConnectionRefusedError(str(error))
+        if isinstance(error, REDIRECTS):
+            # It is no refusal: the next try finds the owner.
+            cause = redis.exceptions.ConnectionError(str(error))
+            raise DependencyUnavailable("a slot of redis moves to another node") from cause
         raise DependencyUnavailable("redis does not answer") from error
 
 
@@ -181,12 +94,65 @@ async def check_writable(client: "redis.asyncio.Redis") -> None:
     try:
         with redis_faults():
             async with asyncio.timeout(WRITE_PROBE_TIMEOUT_S):
+                if isinstance(client, ClusterRedis):
+                    await client.check_writable()
+                    return
                 # It does not exist. DEL is refused wherever writes are, except for lack of memory.
                 await client.delete(f"{keyspace.prefix}:write-probe")
+                await _require_single(client)
     except DependencyUnavailable as error:
         if isinstance(error.__cause__, TimeoutError | redis.exceptions.TimeoutError):
             replace_connections(client, "no answer")
         raise
+
+
+async def _require_single(client: "redis.asyncio.Redis") -> None:
+    """Raise DependencyUnavailable if the server is a node of a cluster; asked until it was not."""
+    pool = client.connection_pool
+    if not isinstance(pool, Pool) or pool.is_single:
+        return
+    untyped: Any = client
+    try:
+        facts: Any = await untyped.execute_command("HELLO")
+    except ResponseError:
+        facts = ()  # by a proxy, or before Redis 6: it cannot be told
+    pairs = facts.items() if isinstance(facts, dict) else zip(facts[::2], facts[1::2], strict=False)
+    if any(name in (b"mode", "mode") and word in (b"cluster", "cluster") for name, word in pairs):
+        raise DependencyUnavailable(NOT_SINGLE)
+    pool.is_single = True
+
+
+async def server_of(client: "redis.asyncio.Redis", *keys: str) -> "redis.asyncio.Redis":
+    """Return the client of the one server that has these keys: for transactions, and for WAIT.
+
+    Raises:
+        RedisError, OSError, TimeoutError: a cluster does not tell who owns their slot.
+    """
+    return await client.server_of(*keys) if isinstance(client, ClusterRedis) else client
+
+
+async def servers_of(client: "redis.asyncio.Redis") -> Sequence["redis.asyncio.Redis"]:
+    """Return the clients of all servers that have keys; raises as `server_of`."""
+    if not isinstance(client, ClusterRedis):
+        return [client]
+    return [node for node, _ in (await client.primaries()).values()]
+
+
+def is_unreachable(reply: Any) -> bool:
+    """Return whether a reply of a pipeline tells that the node of its key did not answer."""
+    return isinstance(reply, Exception) and (
+        isinstance(reply, REDIRECTS) or not isinstance(reply, ResponseError)
+    )
+
+
+async def keys_by_server(client: "redis.asyncio.Redis", keys: Sequence[str]) -> list[Sequence[str]]:
+    """Return the keys that each server has, in their order; raises as `server_of`."""
+    if not isinstance(client, ClusterRedis):
+        return [keys]
+    groups: dict[redis.asyncio.Redis, list[str]] = {}
+    for key in keys:
+        groups.setdefault(await client.server_of(key), []).append(key)
+    return list(groups.values())
 
 
 def replace_connections(client: "redis.asyncio.Redis", reason: str) -> None:
@@ -196,7 +162,7 @@ def replace_connections(client: "redis.asyncio.Redis", reason: str) -> None:
         reason: for the log.
     """
     pool = client.connection_pool
-    if isinstance(pool, _Pool):
+    if isinstance(pool, Pool):
         pool.replace_connections(reason)
 
 
@@ -214,6 +180,10 @@ async def send_all(client: "redis.asyncio.Redis", commands: Iterable[Command]) -
         redis.exceptions.ResponseError: Redis refused a command, the first of them; all have run.
         redis.exceptions.RedisError, OSError, TimeoutError: Redis does not answer in time.
     """
+    if isinstance(client, ClusterRedis):
+        replies = await client.run_all(commands)
+        raise_first(replies)
+        return replies
     # Its stub has a tuple of one for a tuple of any length.
     packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
     # As long as a single command may take: the replies come together.

@@ -5,8 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
+from redis.asyncio.connection import parse_url as parse_redis_url
 
 from seckill.runtime.addresses import (
+    addresses_of_nodes,
     check_addresses,
     check_postgres_dsn,
     check_redis_url,
@@ -31,6 +33,9 @@ class SharedRedisSettings(BaseSettings):
     # without a database number of their own, need one each; it must not change while a mesh has
     # sales.
     redis_prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "seckill"
+    # Whether Redis is a cluster (Redis 7.2 or later, or Valkey). The addresses may name several of
+    # its nodes then, redis://user:password@host:port,host:port; the others are found by asking.
+    redis_cluster: bool = False
     # For rediss:// addresses: PEM file of the authorities that may vouch for Redis; empty: the
     # system's. Each new connection uses these files as they are then, so they may be renewed while
     # a service runs.
@@ -64,8 +69,17 @@ class RedisSettings(SharedRedisSettings):
     redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)]
     # A command that takes longer has failed; its effect is unknown.
     redis_timeout_s: Seconds = 1.0
-    # Connections of this process; a command waits for a free one as long as for an answer.
+    # Connections of this process, in a cluster to each node; a command waits for a free one as
+    # long as for an answer.
     redis_connections_max: Count = 16
+    # Sorted sets that hold the orders whose payment windows run, by their order numbers: in a
+    # cluster each is on one node. Of order and rollback alike; what a larger number has left behind
+    # is found by the sweep of the database.
+    delay_shards: Annotated[int, Field(ge=1, le=256)] = 1
+
+    def redis_addresses(self) -> list[str]:
+        """Return an address for each node that is named."""
+        return addresses_of_nodes(self.redis_url.get_secret_value())
 
     def redis_tls(self) -> ssl.SSLContext | None:
         """Return how connections are encrypted; None leaves it to the address."""
@@ -75,7 +89,27 @@ class RedisSettings(SharedRedisSettings):
     @model_validator(mode="after")
     def _redis_address_fits_its_files(self) -> Self:
         check_redis_tls("SECKILL_REDIS_URL", self.redis_url, self.redis_tls_files())
+        check_redis_cluster("SECKILL_REDIS_URL", self.redis_url, cluster=self.redis_cluster)
         return self
+
+
+def check_redis_cluster(variable: str, url: SecretStr, *, cluster: bool) -> None:
+    """Raise ValueError unless an address of Redis fits SECKILL_REDIS_CLUSTER.
+
+    Args:
+        variable: that holds the address.
+    """
+    addresses = addresses_of_nodes(url.get_secret_value())
+    if not cluster and len(addresses) > 1:
+        raise ValueError(f"{variable} names several nodes: SECKILL_REDIS_CLUSTER must be true")
+    for address in addresses if cluster else ():
+        if address.startswith("unix://"):
+            raise ValueError(f"SECKILL_REDIS_CLUSTER needs {variable} to name a host")
+        if parse_redis_url(address).get("db"):
+            raise ValueError(
+                f"{variable} has a database number, and a cluster has one database:"
+                " SECKILL_REDIS_PREFIX keeps meshes apart"
+            )
 
 
 def check_redis_tls(variable: str, url: SecretStr, files: TlsFiles) -> None:

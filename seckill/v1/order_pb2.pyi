@@ -1778,6 +1778,7 @@ class ConfirmStoreRequest(_message.Message):
     EMPTY_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     MESH_ID_FIELD_NUMBER: _builtins.int
+    SHARD_FIELD_NUMBER: _builtins.int
     replication_id: _builtins.str
     """Its `master_replid`; 1 to 64 printable ASCII characters without spaces."""
     previous_replication_id: _builtins.str
@@ -1792,6 +1793,10 @@ class ConfirmStoreRequest(_message.Message):
     """True if it has no sales."""
     mesh_id: _builtins.str
     """The mesh whose Redis it is, as the Redis keeps it; empty, or as replication_id."""
+    shard: _builtins.str
+    """The shard of a Redis Cluster whose primary it is, as `CLUSTER MYSHARDID` names it; empty for a
+    Redis on its own, or as replication_id.
+    """
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """For how long, from when it sent this, the caller promises units if they are current; 100 ms to
@@ -1808,10 +1813,11 @@ class ConfirmStoreRequest(_message.Message):
         empty: _builtins.bool = ...,
         lease: _duration_pb2.Duration | None = ...,
         mesh_id: _builtins.str = ...,
+        shard: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty", b"empty", "lease", b"lease", "mesh_id", b"mesh_id", "previous_replication_id", b"previous_replication_id", "replication_id", b"replication_id", "run_id", b"run_id", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty", b"empty", "lease", b"lease", "mesh_id", b"mesh_id", "previous_replication_id", b"previous_replication_id", "replication_id", b"replication_id", "run_id", b"run_id", "shard", b"shard", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

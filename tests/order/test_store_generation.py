@@ -182,3 +182,51 @@ async def test_the_redis_of_another_mesh_is_never_taken(
     assert mesh_id == (await current(generation, replace(own, mesh_id=mesh_id))).mesh_id
     told = await abandoned.confirm(replace(own, mesh_id="other"), lease_s=0.1)
     assert told == Other(1, foreign=True)
+
+
+async def test_each_shard_of_a_cluster_has_a_generation_of_its_own(
+    generation: StoreGeneration,
+) -> None:
+    """The failover of one changes nothing for the other; both are of one mesh."""
+    one, other = a_store(shard=new_id("shard")), a_store(shard=new_id("shard"))
+    one, other = await settled(generation, one), await settled(generation, other)
+    successor = a_store(shard=one.shard, token=one.token)
+    raised = await current(generation, successor)
+    assert raised.generation == 2
+    told = await current(generation, other)
+    assert (told.generation, told.token) == (1, other.token)
+    assert told.mesh_id == raised.mesh_id
+    assert isinstance(await generation.confirm(one, lease_s=1), Other)
+
+
+async def test_a_primary_of_one_shard_is_not_that_of_another(generation: StoreGeneration) -> None:
+    """A token that slots have brought along does not make it one that has the other's data."""
+    one, other = a_store(shard=new_id("shard")), a_store(shard=new_id("shard"))
+    one, other = await settled(generation, one), await settled(generation, other)
+    assert isinstance(
+        await generation.confirm(a_store(shard=other.shard, token=one.token), lease_s=1), Other
+    )
+    # Known by its replication id it stays current, and is told its own token.
+    assert (await current(generation, replace(other, token=one.token))).token == other.token
+
+
+async def test_a_cluster_and_a_redis_on_its_own_never_promise_at_once(
+    generation: StoreGeneration,
+) -> None:
+    """The one that comes waits until the leases of the other kind are over, either way."""
+    alone, shard = a_store(), a_store(shard=new_id("shard"))
+    await current(generation, alone, lease_s=LEASE_S)
+    assert isinstance(await generation.confirm(shard, lease_s=1), Other)
+
+
+async def test_a_redis_on_its_own_waits_for_the_shards(generation: StoreGeneration) -> None:
+    """Also one that was current before the mesh moved to a cluster."""
+    alone = a_store()
+    await current(generation, alone, lease_s=0.1)
+    shard = a_store(shard=new_id("shard"))
+
+    async def confirmed() -> bool:
+        return isinstance(await generation.confirm(shard, lease_s=LEASE_S), Current)
+
+    await eventually(confirmed)
+    assert isinstance(await generation.confirm(alone, lease_s=1), Other)

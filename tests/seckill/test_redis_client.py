@@ -12,12 +12,12 @@ from redis.exceptions import ResponseError
 from devstack import Redis62Server, ValkeyServer
 from seckill.errors import DependencyUnavailable, OutcomeUnknown
 from seckill.runtime.redis_client import (
-    WrongServer,
     check_writable,
     open_redis,
     redis_faults,
     send_all,
 )
+from seckill.runtime.redis_pool import WrongServer
 from seckill.runtime.store_settings import RedisSettings
 from tests.kits.factories import new_id
 from tests.kits.faults.fixtures import redis_address
@@ -214,7 +214,7 @@ async def test_a_connection_is_made_again_at_its_age(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not stay for ever on a server to which the address does not lead any more."""
-    monkeypatch.setattr("seckill.runtime.redis_client.CONNECTION_AGE_MAX_S", 0.1)
+    monkeypatch.setattr("seckill.runtime.redis_pool.CONNECTION_AGE_MAX_S", 0.1)
     host, port = redis_address(redis_url)
     with ValkeyServer(tmp_path / "next") as server:
         async with FaultProxy(host, port).running() as proxy:

@@ -203,3 +203,39 @@ def test_without_any_of_them_nothing_changes(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.redis_tls() is None
     assert settings.postgres_tls() is None
     assert settings.kafka_cluster().security == {"security_protocol": "PLAINTEXT"}
+
+
+@pytest.mark.parametrize(
+    ("url", "cluster", "named"),
+    [
+        ("redis://a:1,b:2", "false", "SECKILL_REDIS_CLUSTER"),
+        ("redis://a:1,b:2/3", "true", "SECKILL_REDIS_URL"),
+        ("redis://a:1/3", "true", "SECKILL_REDIS_PREFIX"),
+        ("unix:///a.sock", "true", "SECKILL_REDIS_CLUSTER"),
+        ("redis://a:1,b:x", "true", "SECKILL_REDIS_URL"),
+    ],
+)
+def test_an_address_that_does_not_fit_a_cluster_is_named(
+    url: str,
+    cluster: str,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Several nodes without the setting; a database number, a socket, a bad port with it."""
+    changes = {"SECKILL_REDIS_URL": url, "SECKILL_REDIS_CLUSTER": cluster}
+    assert named in refused(monkeypatch, capsys, **changes)
+
+
+def test_each_node_of_a_cluster_has_the_user_of_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What stands around the nodes is said of all of them."""
+    for name, value in PLAIN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SECKILL_REDIS_CLUSTER", "true")
+    monkeypatch.setenv("SECKILL_REDIS_URL", f"rediss://me:{SECRET}@a:1,b:2/0?socket_timeout=3")
+    assert load(Connected).redis_addresses() == [
+        f"rediss://me:{SECRET}@a:1/0?socket_timeout=3",
+        f"rediss://me:{SECRET}@b:2/0?socket_timeout=3",
+    ]

@@ -6,13 +6,14 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
@@ -229,14 +230,25 @@ def _hold(text: str) -> Hold:
     return Hold(order_no=number, quantity=int(quantity), live=not text.startswith("-"))
 
 
+def redis_client(stores: Stores) -> "redis.asyncio.Redis":
+    """Return a client of redis-py's own: another than the services have for a cluster."""
+    retry = Retry(NoBackoff(), RETRIES_MAX)
+    if not stores.redis_cluster:
+        return redis.asyncio.Redis.from_url(stores.redis_url, retry=retry)
+    nodes = stores.redis_url.removeprefix("redis://").split(",")
+    startup = [ClusterNode(*node.split(":")) for node in nodes]
+    client: Any = redis.asyncio.RedisCluster(
+        startup_nodes=startup, retry=retry, require_full_coverage=False
+    )
+    return cast("redis.asyncio.Redis", client)
+
+
 @asynccontextmanager
 async def open_reader(stores: Stores, *, topics: Topics, group: str) -> AsyncIterator[StoreReader]:
     """Open a reader with connections of its own, which it opens at its first look."""
     async with (
         asyncpg.create_pool(stores.postgres_dsn, min_size=0, max_size=4) as pool,
-        redis.asyncio.Redis.from_url(
-            stores.redis_url, retry=Retry(NoBackoff(), RETRIES_MAX)
-        ) as client,
+        redis_client(stores) as client,
     ):
         yield StoreReader(
             sql=pool,
