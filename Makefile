@@ -49,12 +49,12 @@ $(VENV)/.docs: requirements/docs.lock $(VENV)/.dev
 	@touch $@
 
 .PHONY: demo
-demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50", SECURE=1)
-	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(BIN)/seckill demo $(ARGS)
+demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50", SECURE=1, CLUSTER=1)
+	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(if $(CLUSTER),SECKILL_LOCAL_CLUSTER=$(CLUSTER)) $(BIN)/seckill demo $(ARGS)
 
 .PHONY: up
-up: $(VENV)/.local ## start the stores and the mesh, and keep them running (REPLICAS=2: two of each; SECURE=1: with mTLS)
-	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(BIN)/seckill up $(if $(REPLICAS),--replicas $(REPLICAS))
+up: $(VENV)/.local ## start the stores and the mesh, and keep them running (REPLICAS=2: two of each; SECURE=1: with mTLS; CLUSTER=1: on a Redis Cluster)
+	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(if $(CLUSTER),SECKILL_LOCAL_CLUSTER=$(CLUSTER)) $(BIN)/seckill up $(if $(REPLICAS),--replicas $(REPLICAS))
 
 .PHONY: down
 down: $(VENV)/.local ## stop what `make up` started; the data stays
@@ -70,9 +70,9 @@ packages: ## install what tests need and no wheel brings: a browser, stores with
 
 # What cannot be installed is named, and the tests that need it are left out.
 .PHONY: test
-test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay")
+test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay"; REDIS=cluster: on a Redis Cluster)
 	-@$(PYTHON) -m tools.debian browser stores
-	$(PYTEST) $(ARGS)
+	$(if $(REDIS),SECKILL_TEST_REDIS=$(REDIS)) $(PYTEST) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each

@@ -14,6 +14,7 @@ from devstack.postgres import PostgresServer, postgres_answers, postgres_version
 from devstack.server import Server
 from devstack.settings import LocalSettings, Stores
 from devstack.valkey import ValkeyServer, ValkeyWithUsers, redis_answers, redis_version
+from devstack.valkey_cluster import ValkeyCluster
 
 EXTERNAL_TIMEOUT_S = 10.0
 # Below the directory of the stack.
@@ -42,10 +43,13 @@ class LocalStack:
         self._lock = DirectoryLock(self.directory, claimed_by=STACK)
         self.postgres: PostgresServer | None = None
         self.valkey: ValkeyServer | None = None
+        self.valkey_cluster: ValkeyCluster | None = None
         self.kafka: KafkaServer | None = None
         if not chosen.postgres_dsn:
             self.postgres = PostgresServer(self.directory / "postgres", port=chosen.postgres_port)
-        if not chosen.redis_url:
+        if not chosen.redis_url and chosen.cluster:
+            self.valkey_cluster = ValkeyCluster(self.directory / "valkey-cluster")
+        elif not chosen.redis_url:
             valkey = ValkeyWithUsers if chosen.secure else ValkeyServer
             self.valkey = valkey(self.directory / "valkey", port=chosen.redis_port)
         if not chosen.kafka_bootstrap:
@@ -54,19 +58,24 @@ class LocalStack:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """The stores that are started here, in the order of starting."""
+        """The servers that are started here, in the order of starting."""
+        nodes = self.valkey_cluster.nodes if self.valkey_cluster else ()
         return tuple(
-            server for server in (self.postgres, self.valkey, self.kafka) if server is not None
+            server
+            for server in (self.postgres, self.valkey, *nodes, self.kafka)
+            if server is not None
         )
 
     @property
     def stores(self) -> Stores:
         """Where the stores answer, once started."""
         chosen = self.settings
+        valkey = self.valkey or self.valkey_cluster
         return Stores(
             postgres_dsn=self.postgres.url if self.postgres else chosen.postgres_dsn,
-            redis_url=self.valkey.url if self.valkey else chosen.redis_url,
+            redis_url=valkey.url if valkey else chosen.redis_url,
             kafka_bootstrap=self.kafka.url if self.kafka else chosen.kafka_bootstrap,
+            redis_cluster=chosen.cluster,
         )
 
     def start(self) -> Stores:
@@ -81,7 +90,8 @@ class LocalStack:
         prepare_directory(self.directory)
         self._lock.acquire()
         try:
-            drive([*(server.bring_up() for server in self.servers), *self._external_waits()])
+            started = (self.postgres, self.valkey, self.valkey_cluster, self.kafka)
+            drive([*(store.bring_up() for store in started if store), *self._external_waits()])
         except BaseException:
             self.stop()
             raise
@@ -99,8 +109,9 @@ class LocalStack:
         Raises:
             StackError: names the store and its log.
         """
-        for server in self.servers:
-            server.check()
+        for store in (self.postgres, self.valkey, self.valkey_cluster, self.kafka):
+            if store is not None:
+                store.check()
 
     def components(self) -> dict[str, str]:
         """Ask the running stores what they are.

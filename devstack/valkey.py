@@ -68,8 +68,10 @@ def redis_version(url: str) -> str:
 
 
 def _client(url: str) -> redis.Redis:
+    # Of a cluster, its first node.
+    first, _, _ = url.partition(",")
     return redis.Redis.from_url(
-        url, socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S
+        first, socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S
     )
 
 

@@ -21,11 +21,12 @@ from rich.console import Console
 
 from devstack import LocalSettings, StackState, start_background, stop_background
 from devstack.certificates import load_or_create_mesh
-from devstack.settings import read_secure
+from devstack.settings import read_cluster, read_secure
 from seckill.runtime.dev_issuer import load_or_create
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from seckill_cli.demo import report
 from seckill_cli.demo.crowd import Crowd, connect, development_identity
+from seckill_cli.demo.failover import master_killed
 from seckill_cli.demo.scenario import Scenario, Tally, draw_crowd
 from seckill_cli.demo.verdict import judge, settle
 from seckill_cli.demo.watching import watched
@@ -101,6 +102,8 @@ def _stack() -> Iterator[StackState]:
     if state is not None:
         if read_secure() and not state.certificates:
             raise CommandFailed("the mesh is up without SECURE=1; `seckill down` stops it")
+        if read_cluster() and not state.stores.redis_cluster:
+            raise CommandFailed("the mesh is up without CLUSTER=1; `seckill down` stops it")
         console.print("using the mesh that is up")
         yield state
         return
@@ -133,16 +136,17 @@ async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dic
     issuer = load_or_create(LocalSettings.from_env().directory.absolute() / "secrets")
     late = Tally()
     async with watched(state, sku, console) as sampler:
-        wave = await arrive(
-            gateway=addresses["gateway"],
-            tls=tls,
-            issuer=issuer,
-            scenario=scenario,
-            sku=sku,
-            price=PRICE,
-            notes=draw_crowd(scenario, sku),
-            workers=worker_count(),
-        )
+        async with master_killed(state, sku, console, seconds=scenario.seconds):
+            wave = await arrive(
+                gateway=addresses["gateway"],
+                tls=tls,
+                issuer=issuer,
+                scenario=scenario,
+                sku=sku,
+                price=PRICE,
+                notes=draw_crowd(scenario, sku),
+                workers=worker_count(),
+            )
         # Of the crowd alone: what comes later is a few calls at a time.
         crowded = [*sampler.samples, await sampler.take(sku)]
         late.paid = wave.tally.paid

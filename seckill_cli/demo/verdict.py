@@ -5,10 +5,11 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
 
 from devstack import Stores
 from seckill_cli.demo.scenario import Notes
@@ -41,14 +42,12 @@ class StoreTotals:
 
 async def read_totals(stores: Stores, sku: str) -> StoreTotals:
     """Read the stores themselves."""
-    client = redis.asyncio.Redis.from_url(stores.redis_url)
-    # The mesh that was started here has our environment.
-    prefix = os.environ.get("SECKILL_REDIS_PREFIX", "seckill")
+    client = _client(stores)
     connection = await asyncpg.connect(stores.postgres_dsn)
     try:
-        stock = await client.get(f"{prefix}:stock:{{{sku}}}")
-        backlog = await client.xlen(f"{prefix}:outbox:{{{sku}}}")
-        holds: list[Any] = await client.hvals(f"{prefix}:users:{{{sku}}}")
+        stock = await client.get(f"{prefix()}:stock:{{{sku}}}")
+        backlog = await client.xlen(f"{prefix()}:outbox:{{{sku}}}")
+        holds: list[Any] = await client.hvals(f"{prefix()}:users:{{{sku}}}")
         orders = await connection.fetch(
             "SELECT order_no, user_id, status::text, quantity FROM orders WHERE sku = $1", sku
         )
@@ -67,6 +66,27 @@ async def read_totals(stores: Stores, sku: str) -> StoreTotals:
         orders=tuple((row[0], row[1], row[2], row[3]) for row in orders),
         restored=int(restored),
     )
+
+
+def prefix() -> str:
+    """Return what all keys begin with: a mesh that was started here has our environment."""
+    return os.environ.get("SECKILL_REDIS_PREFIX", "seckill")
+
+
+def cluster_client(stores: Stores) -> "redis.asyncio.RedisCluster":
+    """Return a client of a Redis Cluster: redis-py's own, another than the services have."""
+    nodes = [node.partition(":") for node in stores.redis_url.rpartition("/")[2].split(",")]
+    return redis.asyncio.RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, _, port in nodes],
+        require_full_coverage=False,
+    )
+
+
+def _client(stores: Stores) -> "redis.asyncio.Redis":
+    if stores.redis_cluster:
+        # It has the same methods, and no class in common.
+        return cast("redis.asyncio.Redis", cluster_client(stores))
+    return redis.asyncio.Redis.from_url(stores.redis_url)
 
 
 async def settle(stores: Stores, sku: str, *, timeout_s: float) -> StoreTotals:

@@ -1,0 +1,45 @@
+"""In a Redis Cluster: the master that has the sale dies at half time, and a replica follows."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rich.console import Console
+
+from devstack import StackState
+from seckill_cli.demo.verdict import cluster_client, prefix
+from seckill_cli.demo.wave import HEAD_START_S
+
+
+@asynccontextmanager
+async def master_killed(
+    state: StackState, sku: str, console: Console, *, seconds: float
+) -> AsyncIterator[None]:
+    """Kill the sale's master in the middle of the arrivals, if Redis is a cluster started here.
+
+    Args:
+        seconds: within which the buyers arrive.
+    """
+    if not state.stores.redis_cluster:
+        yield
+        return
+    task = asyncio.create_task(_kill(state, sku, console, after_s=HEAD_START_S + seconds / 2))
+    try:
+        yield
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _kill(state: StackState, sku: str, console: Console, *, after_s: float) -> None:
+    async with cluster_client(state.stores) as client:
+        master = client.get_node_from_key(f"{prefix()}:stock:{{{sku}}}")
+    address = f"{master.host}:{master.port}" if master else ""
+    pids = [process.pid for process in state.processes if process.address == address]
+    await asyncio.sleep(after_s)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        console.print(f"killed the master of the sale, {address}; it comes back as a replica")
