@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -85,10 +85,21 @@ class Mesh:
             nice = min(LOWEST_NICE, os.getpriority(os.PRIO_PROCESS, 0) + BEHIND_NICER)
             pin(behind.pid, cores.others, nice=nice)
 
-    @contextmanager
-    def gateway(self, settings: Mapping[str, str]) -> Iterator[Service]:
+    def store_pids(self) -> dict[str, list[int]]:
+        """Return the process of each store."""
+        stack = self._stack
+        assert stack.valkey and stack.kafka and stack.postgres  # noqa: S101, PT018 - not external
+        stores = {"redis": stack.valkey, "kafka": stack.kafka, "postgres": stack.postgres}
+        return {name: [store.pid] for name, store in stores.items()}
+
+    def gateway(self, settings: Mapping[str, str]) -> AbstractContextManager[Service]:
         """Run a gateway with these settings."""
-        service = self._services.start("gateway", cores=self._cores, settings=settings)
+        return self.further("gateway", settings)
+
+    @contextmanager
+    def further(self, name: str, settings: Mapping[str, str]) -> Iterator[Service]:
+        """Run one more process of a service, with these settings."""
+        service = self._services.start(name, cores=self._cores, settings=settings)
         try:
             yield service
         finally:

@@ -86,11 +86,13 @@ def draw(document: Mapping[str, Any]) -> dict[str, bytes]:
         "latency": _latency(document),
         "overload": _overload(document),
     }
-    return {name: _picture(plot) for name, plot in plots.items() if plot is not None}
+    return {name: picture(plot) for name, plot in plots.items() if plot is not None}
 
 
-def _picture(plot: Any) -> bytes:
-    """As SVG; without scripts, which would not run in a picture, and without the day's date."""
+def picture(plot: Any) -> bytes:
+    """Return a plot as SVG; without scripts, which would not run in a picture, and without the
+    day's date.
+    """
     tree = plot.render_tree()
     for head in tree.iter("defs"):
         for script in head.findall("script"):
@@ -101,7 +103,8 @@ def _picture(plot: Any) -> bytes:
     return text
 
 
-def _options(**more: Any) -> dict[str, Any]:
+def options(**more: Any) -> dict[str, Any]:
+    """Return what all plots have in common, and `more`."""
     return {
         "style": STYLE,
         "css": ["file://style.css", "file://graph.css", FURTHER_CSS],
@@ -126,7 +129,7 @@ def _ratios(document: Mapping[str, Any]) -> Any:
     # The first one stands at the top.
     keys = list(reversed(figures))
     plot = pygal.HorizontalBar(
-        **_options(
+        **options(
             title="Ratios: 1 is the aim",
             height=80 + 32 * len(keys),
             show_legend=False,
@@ -163,7 +166,7 @@ def _costs(document: Mapping[str, Any]) -> Any:
     if not names:
         return None
     plot = pygal.HorizontalStackedBar(
-        **_options(
+        **options(
             title="Microseconds of CPU for each call, by process",
             height=160 + 36 * len(names),
             truncate_label=-1,
@@ -185,7 +188,7 @@ def _latency(document: Mapping[str, Any]) -> Any:
         return None
     rates = {name: document["rates"][name] for name in measured}
     plot = pygal.XY(
-        **_options(
+        **options(
             title="Latency of purchases, from when each was due",
             height=420,
             x_title="offered, per second",
@@ -211,7 +214,7 @@ def _overload(document: Mapping[str, Any]) -> Any:
     if not curves:
         return None
     plot = pygal.XY(
-        **_options(
+        **options(
             title="Answered within a second, against what is offered",
             height=420,
             x_title="offered, in multiples of the peak",

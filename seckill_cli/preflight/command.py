@@ -32,6 +32,7 @@ from seckill_cli.mesh import (
 from seckill_cli.operators import Metadata, TokenOption, operator_metadata
 from seckill_cli.preflight import picture
 from seckill_cli.preflight.checks import Check, Plan, check_sale, run_checks
+from seckill_cli.preflight.expectation import expect
 from seckill_cli.preflight.identities import Identities, read_identities
 from seckill_cli.preflight.model import Forecast, forecast, mix_of
 from seckill_cli.preflight.rehearsal import Rehearsal, Rehearsed
@@ -176,7 +177,8 @@ async def _run(
             problem = _text_of(error)
         else:
             mix = mix_of(buyers=plan.buyers, units=plan.units)
-            expected = forecast(rehearsed.stages, mix, rate_per_s=plan.rate_per_s)
+            found = forecast(rehearsed.stages, mix, rate_per_s=plan.rate_per_s)
+            expected = expect(found, rehearsed.stages, plan)
     verdict = judge(checks, plan, rehearsed, expected, problem=problem)
     if as_json:
         document = picture.as_document(plan, checks, rehearsed, expected, verdict)

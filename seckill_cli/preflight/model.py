@@ -5,7 +5,8 @@ kind of work costs a stage so many seconds of a core; a rate of buyers is a dema
 the stage whose cores are used up at the lowest rate breaks first. Processes that share cores have
 them together. Costs are those of full batches: at lower rates batches are smaller and cost more
 each, which takes nothing from what can be reached. Stages behind the answers, which write orders,
-may lag: they limit no rate, but how late the last order is.
+may lag: they limit no rate, but how late the last order is. That is what the simulation
+(seckill_cli/scale) comes to when it is saturated; a test holds them together.
 """
 
 import math
@@ -66,10 +67,15 @@ class Forecast:
     Attributes:
         limits: by rate, the lowest first; none if no work was measured.
         pods: processes of each stage that the expected rate takes at the planned use.
+        p99_s, lost_share: within what time 99 of 100 buyers of the planned crowd would be answered,
+            and which share of them would be refused for want of time, or too late; None if the
+            crowd was not simulated (expectation.py).
     """
 
     limits: tuple[Limit, ...]
     pods: Mapping[str, int]
+    p99_s: float | None = None
+    lost_share: float | None = None
 
     @property
     def rate_per_s(self) -> float:

@@ -61,6 +61,11 @@ def draw_rehearsal(console: Console, plan: Plan, rehearsed: Rehearsed, expected:
     _draw_stages(console, rehearsed, expected)
     rate = f"{expected.rate_per_s:,.0f} buyers a second"
     console.print(f"first to break: {expected.first}, at {rate} in full batches")
+    if expected.p99_s is not None and expected.lost_share is not None:
+        console.print(
+            f"the crowd would be answered within {expected.p99_s * 1000:,.0f} ms (p99, simulated),"
+            f" {expected.lost_share:.1%} of it not in time"
+        )
     orders = min(plan.units, plan.buyers)
     last_s = last_order_s(rehearsed.stages, orders=orders)
     console.print(f"all of {orders:,} orders at once are written within {last_s:.2f} s")
@@ -129,6 +134,8 @@ def as_document(
             "first": expected.first,
             "limits": {one.name: round(one.rate_per_s, 1) for one in expected.limits},
             "pods": dict(expected.pods),
+            "p99_ms": None if expected.p99_s is None else round(expected.p99_s * 1000, 3),
+            "lost_share": expected.lost_share,
             "cost_us": {
                 stage.name: {kind: round(s * 1e6, 3) for kind, s in stage.cost_s.items()}
                 for stage in rehearsed.stages

@@ -90,6 +90,11 @@ def _of_rehearsal(
             f"{expected.first} breaks first, at {expected.rate_per_s:,.0f} of {rate}:"
             f" {_pods(expected)}"
         )
+    if expected.lost_share is not None and expected.lost_share > FAILURES_MAX:
+        against.append(
+            f"{expected.lost_share:.1%} of the crowd would not be answered within"
+            f" {plan.deadline_s * 1000:,.0f} ms, by a simulation with what work costs"
+        )
     failed = played.failures.total() / max(1, played.attempts)
     own = sum(count for name, count in played.failures.items() if name.startswith(OWN_LIMIT))
     if own:

@@ -26,6 +26,7 @@ DEPENDENCIES = {
     "rich",
     "ngh2",
     "prometheus-client",
+    "simpy",
 }
 
 

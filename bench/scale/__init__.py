@@ -1,0 +1,1 @@
+"""The scale model (seckill_cli/scale): checked by real runs, then asked about larger meshes."""

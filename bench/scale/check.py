@@ -1,0 +1,118 @@
+"""Compares what the model foretells with what real runs come to."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.cores import Cores, usable
+from bench.mesh import BEHIND_NICER, Mesh
+from bench.scale.calibration import Calibration, Shares, calibrate
+from bench.scale.real import PATH, REPLICATED, RealMesh, Seen
+from bench.scale.setups import CHECKS, CONNECTIONS, ONE, Setup, Visit
+from seckill_cli.preflight.model import error_of
+from seckill_cli.scale.costs import KAFKA, LOAD, ORDERS, POSTGRES
+from seckill_cli.scale.crowd import Crowd
+from seckill_cli.scale.layout import Layout, Pool
+from seckill_cli.scale.simulation import Outcome, simulate
+
+# Beyond it the model is of no use (../../docs/capacity.md).
+ERROR_MAX = 0.2
+BEHIND = (ORDERS, KAFKA, POSTGRES)
+Say = Callable[[str], object]
+
+
+def check(directory: Path, latest: Mapping[str, Any], *, say: Say) -> dict[str, Any]:
+    """Run all, and return the part of the document that is measured."""
+    with Mesh(directory) as mesh:
+        versions = dict(mesh.versions)
+        calibration: Calibration | None = None
+        found: list[dict[str, Any]] = []
+        for setup in dict.fromkeys((ONE, *(setup for setup, _ in CHECKS))):
+            with ExitStack() as exits:
+                say(f"{setup.name}: starting")
+                real = RealMesh(mesh, setup, exits)
+                real.settle_in()
+                if calibration is None:
+                    say("measuring costs")
+                    calibration = calibrate(real, Shares.of(latest))
+                for visit in (visit for one, visit in CHECKS if one == setup):
+                    seen = real.visit(visit)
+                    found.append(compared(setup, visit, calibration, seen))
+                    say(f"{setup.name}, {visit.name}: {found[-1]['errors']}")
+    assert calibration is not None  # noqa: S101 - there are checks
+    return {
+        "error": max(max(one["errors"].values()) for one in found),
+        "error_max": ERROR_MAX,
+        "runs": found,
+        "costs_us": calibration.costs.as_us(),
+        "idle_cores": {stage: round(used, 4) for stage, used in calibration.idle.items()},
+        "calibration": {name: as_document(seen) for name, seen in calibration.runs.items()},
+        "versions": versions,
+    }
+
+
+def compared(setup: Setup, visit: Visit, calibration: Calibration, seen: Seen) -> dict[str, Any]:
+    """Foretell a visit, and compare."""
+    expected = foretell(setup, visit, calibration)
+    written_s = expected.written_s or 0.0
+    return {
+        "setup": setup.name,
+        "visit": visit.name,
+        "buyers": visit.buyers,
+        "units": visit.units,
+        "foretold": {
+            "rate_per_s": round(expected.rate_per_s, 1),
+            "written_s": round(written_s, 3),
+            "attempts": round(expected.batch, 1),
+            "p99_ms": round(expected.answers.latency_s(0.99) * 1000, 1),
+        },
+        "seen": as_document(seen),
+        "errors": {
+            "rate": round(error_of(expected.rate_per_s, seen.rate_per_s), 4),
+            "written": round(error_of(written_s, seen.written_s), 4),
+        },
+        "unfit": seen.unfit,
+    }
+
+
+def foretell(setup: Setup, visit: Visit, calibration: Calibration) -> Outcome:
+    """Simulate a visit on this machine's cores."""
+    crowd = (
+        Crowd(rate_per_s=visit.rate_per_s, seconds=visit.buyers / visit.rate_per_s)
+        if visit.rate_per_s
+        else Crowd(in_flight=CONNECTIONS * visit.in_flight, total=visit.buyers)
+    )
+    layout = layout_of(setup, calibration.idle)
+    return simulate(layout, calibration.costs, crowd, units=visit.units)
+
+
+def layout_of(setup: Setup, idle: Mapping[str, float]) -> Layout:
+    """Return the processes and cores of a setup; what idle processes use is not there for work."""
+    replicas = dict.fromkeys(REPLICATED, setup.replicas) | {LOAD: 1}
+    used = {stage: idle.get(stage, 0.0) * replicas.get(stage, 1) for stage in (*PATH, *BEHIND)}
+    path = dict.fromkeys(PATH, 0)
+    others = dict.fromkeys(BEHIND, BEHIND_NICER) | {LOAD: 0}
+    if setup.split:
+        split = Cores.split()
+        pools: tuple[Pool, ...] = (
+            Pool(len(split.servers) - sum(used[stage] for stage in PATH), path),
+            Pool(len(split.others) - sum(used[stage] for stage in BEHIND), others),
+        )
+    else:
+        pools = (Pool(len(usable()) - sum(used.values()), path | others),)
+    return Layout(replicas=replicas, pools=pools)
+
+
+def as_document(seen: Seen) -> dict[str, Any]:
+    """Return what was seen, with rounded figures."""
+    return {
+        "rate_per_s": round(seen.rate_per_s, 1),
+        "written_s": round(seen.written_s, 3),
+        "p99_ms": round(seen.p99_ms, 1),
+        "cpu_s": {stage: round(used, 3) for stage, used in seen.cpu_s.items()},
+        "items": {name: round(items, 1) for name, items in seen.items.items()},
+        "issue_us": {stage: round(us, 1) for stage, us in seen.issue_us.items()},
+        "outcomes": dict(seen.outcomes),
+        "unfit": seen.unfit,
+    }
