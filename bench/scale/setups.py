@@ -45,12 +45,14 @@ class Visit:
 
 ONE, TWO = Setup(1, split=True), Setup(2, split=True)
 ONE_SHARED, TWO_SHARED = Setup(1, split=False), Setup(2, split=False)
+# How tokens are fetched: with fewer at once than a gateway refuses any of.
+TOKENS = 15
 # What costs are computed from; the others are what the model has to foretell.
-LONE = Visit("few at once", 3_000, 3_000, in_flight=128, rate_per_s=750.0)
-FULL = Visit("512 at once", 30_000, 30_000)
-GONE = Visit("sold out", 30_000, 1)
+LONE = Visit("few at once", 2_000, 2_000, in_flight=128, rate_per_s=750.0)
+FULL = Visit("512 at once", 20_000, 20_000)
+GONE = Visit("sold out", 20_000, 1)
 SMALL = Visit("128 at once", 20_000, 20_000, in_flight=16)
-CROWD = Visit("one in ten gets a unit", 40_000, 4_000)
+CROWD = Visit("one in ten gets a unit", 30_000, 3_000)
 CHECKS = (
     (ONE, FULL),
     (ONE, SMALL),

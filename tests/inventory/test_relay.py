@@ -1,6 +1,7 @@
 """The relay between a real Valkey and a real Kafka."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.kits.factories import new_id, sale_terms
 from tests.kits.inventory import attempt
 from tests.kits.keys import until_drained
 from tests.kits.relay import RelayKit, numbers
-from tests.kits.stores import Topics
+from tests.kits.stores import ORDERS_PARTITIONS, Topics
 from tests.kits.waiting import eventually
 
 
@@ -69,6 +70,18 @@ async def test_running_relay_drains_many_sales_over_all_partitions(kit: RelayKit
         assert len({record.partition for record in records}) > 1
         for sku in await kit.sales.skus():
             await until_drained(kit.redis, sku)
+
+
+async def test_a_hot_sale_spreads_over_all_partitions_alike(kit: RelayKit) -> None:
+    """Passes of one sale go to one partition after the other, whatever the keys of its events."""
+    sku = await kit.load(sale_terms(units=1000))
+    relay = kit.relay()
+    for _ in range(2 * ORDERS_PARTITIONS):
+        await kit.buy(sku, 5)
+        assert (await relay.run_once()).sent == 5
+    records = await kit.arrived(2 * ORDERS_PARTITIONS * 5)
+    each = dict.fromkeys(range(ORDERS_PARTITIONS), 10)
+    assert Counter(record.partition for record in records) == each
 
 
 async def test_stopped_relay_sends_what_is_left(kit: RelayKit) -> None:
