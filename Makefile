@@ -119,6 +119,14 @@ bots: $(VENV)/.dev ## let people and attackers come to sales, gate off and on; w
 preflight-check: $(VENV)/.dev ## compare forecasts of `seckill preflight` with real runs; writes bench/results/preflight.json
 	$(BIN)/python -m bench.preflight $(ARGS)
 
+.PHONY: scale-check
+scale-check: $(VENV)/.dev ## compare the scale model with real runs of one and two of each; writes bench/results/scale.json
+	$(BIN)/python -m bench.scale $(ARGS)
+
+.PHONY: capacity
+capacity: $(VENV)/.dev ## say what 100,000 attempts a second take, by the scale model (ARGS="--attempts 50000 --price 0.04")
+	$(BIN)/python -m bench.scale.capacity $(ARGS)
+
 .PHONY: pages-cost
 pages-cost: $(VENV)/.dev ## let fifty browsers look at pages, see what it costs purchases; writes bench/results/pages.json
 	$(BIN)/python -m bench.pages $(ARGS)

@@ -237,6 +237,18 @@ def rebuild(
     console.print(_table(rebuilt))
 
 
+@app.command()
+def archive(sku: SkuArgument, inventory: InventoryOption = "", token: TokenOption = "") -> None:
+    """Take a closed sale out of Redis; orders and ledger stay, `rebuild` brings it back."""
+    with channel_to("inventory", inventory) as channel:
+        answer = inventory_pb2_grpc.InventoryServiceStub(channel).ArchiveSale(
+            inventory_pb2.ArchiveSaleRequest(sku=sku),
+            metadata=operator_metadata(inventory, token),
+            timeout=REBUILD_TIMEOUT_S,
+        )
+    console.print(f"{sku}: {'archived' if answer.archived else 'was archived before'}")
+
+
 def _set_state(sku: str, state: "sale_pb2.SaleState.ValueType", inventory: str, token: str) -> None:
     with channel_to("inventory", inventory) as channel:
         answer = inventory_pb2_grpc.InventoryServiceStub(channel).UpdateSale(

@@ -83,6 +83,8 @@ class Calibration:
 
 def calibrate(mesh: RealMesh, shares: Shares) -> Calibration:
     """Measure: a few buyers at once, many at once, and a sale that is sold out."""
+    # The first crowd finds cold caches, and code that is compiled only now.
+    mesh.visit(FULL)
     few, many, gone = mesh.visit(LONE), mesh.visit(FULL), mesh.visit(GONE)
     return Calibration(
         costs=costs_of(few, many, gone, shares),

@@ -65,15 +65,23 @@ def compared(setup: Setup, visit: Visit, calibration: Calibration, seen: Seen) -
             "rate_per_s": round(expected.rate_per_s, 1),
             "written_s": round(written_s, 3),
             "attempts": round(expected.batch, 1),
+            "cpu_s": {stage: round(used, 3) for stage, used in expected.cpu_s.items()},
             "p99_ms": round(expected.answers.latency_s(0.99) * 1000, 1),
         },
         "seen": as_document(seen),
+        # Whatever else had the cores: what an attempt takes of them with all that follows.
+        "error_cpu": round(error_of(_cpu_s(expected.cpu_s), _cpu_s(seen.cpu_s)), 4),
         "errors": {
             "rate": round(error_of(expected.rate_per_s, seen.rate_per_s), 4),
             "written": round(error_of(written_s, seen.written_s), 4),
         },
         "unfit": seen.unfit,
     }
+
+
+def _cpu_s(by_stage: Mapping[str, float]) -> float:
+    """Return what the mesh has used, without the generator."""
+    return sum(used for stage, used in by_stage.items() if stage != LOAD)
 
 
 def foretell(setup: Setup, visit: Visit, calibration: Calibration) -> Outcome:

@@ -202,9 +202,32 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             metadata=_authorization(context),
             timeout_s=time_left_s(context, self._rebuild_timeout_s),
         )
-        await self._sales.forget_shadow(request.sku)
+        await self._sales.forget(request.sku)
         await self._watch.refresh([request.sku])
         return inventory_pb2.InventoryServiceRemoveShadowSaleResponse(removed_orders=removed)
+
+    async def ArchiveSale(
+        self, request: inventory_pb2.ArchiveSaleRequest, context: Context
+    ) -> inventory_pb2.ArchiveSaleResponse:
+        sku = request.sku
+        requests.check_sku(sku)
+        # Also what an interrupted call has left, and a closed sale that Redis has lost.
+        known = await self._sales.known(sku)
+        if known:
+            timeout_s = time_left_s(context, self._rebuild_timeout_s)
+            await self._rebuilder.drain(sku, timeout_s=timeout_s)
+        # A closed sale stays closed: what is settled now stays settled.
+        reasons = await self._registry.check_settled(
+            sku,
+            metadata=_authorization(context),
+            timeout_s=time_left_s(context, self._rebuild_timeout_s),
+        )
+        if reasons:
+            raise SaleStateConflict(f"it cannot be archived: {'; '.join(reasons)}")
+        if known:
+            await self._sales.forget(sku)
+            await self._watch.refresh([sku])
+        return inventory_pb2.ArchiveSaleResponse(archived=known)
 
     async def Reserve(
         self, request: inventory_pb2.ReserveRequest, context: Context

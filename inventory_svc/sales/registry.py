@@ -118,6 +118,18 @@ class SaleRegistry:
             )
         return answer.removed_orders
 
+    async def check_settled(self, sku: str, *, metadata: Metadata, timeout_s: float) -> list[str]:
+        """Return what is left to do for a sale, in words, for the operator of `metadata`.
+
+        Raises what OrderService answers.
+        """
+        request = order_pb2.CheckSaleSettledRequest(sku=sku)
+        with order_faults():
+            answer = await self._stub.CheckSaleSettled(
+                request, metadata=metadata, timeout=timeout_s
+            )
+        return list(answer.reasons)
+
     async def await_consumed(self, *, timeout_s: float) -> None:
         """Return once what Kafka has now is in the database. Raises what OrderService answers."""
         with order_faults():

@@ -166,8 +166,8 @@ class Sales:
         with redis_faults():
             await self._redis.sadd(skus_key(), sku)
 
-    async def forget_shadow(self, sku: str) -> None:
-        """Remove all keys of a shadow sale, and tell the watchers."""
+    async def forget(self, sku: str) -> None:
+        """Remove all keys of a shadow sale, or of an archived one, and tell the watchers."""
         with redis_faults():
             await self._redis.unlink(
                 sale_key(sku),

@@ -151,8 +151,8 @@ class SalesWatch:
             self._note_edge(sale)
             self._gauges.note(sale, now_s=self._clock.now_s())
             snapshot = await self._look(sale, known)
-            if not sale.loaded and is_shadow(sku):
-                # Removed, not lost: told once, and forgotten.
+            if not sale.loaded and (is_shadow(sku) or not await self._sales.known(sku)):
+                # Removed or archived, not lost: told once, and forgotten.
                 self._forget(snapshot)
                 continue
             if known is None or _visible(snapshot) != _visible(known):

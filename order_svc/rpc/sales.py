@@ -61,6 +61,16 @@ class SaleHandlers:
             unpaid.last_expire_time.FromDatetime(row["last_expires_at"])
         return order_pb2.GetUnpaidUnitsResponse(unpaid=unpaid)
 
+    async def check_settled(
+        self, request: order_pb2.CheckSaleSettledRequest, context: Context
+    ) -> order_pb2.CheckSaleSettledResponse:
+        """Handle CheckSaleSettled."""
+        operator = await self._operators.admit(context)
+        check_sku(request.sku)
+        reasons = await self._sales.reasons_not_to_archive(request.sku)
+        log.info("sale looked at for its archive", sku=request.sku, operator=operator, left=reasons)
+        return order_pb2.CheckSaleSettledResponse(reasons=reasons)
+
     async def remove_shadow(
         self, request: order_pb2.RemoveShadowSaleRequest, context: Context
     ) -> order_pb2.RemoveShadowSaleResponse:

@@ -52,6 +52,11 @@ class OrderService(OrderServiceServicer):
     ) -> pb.GetSaleTotalsResponse:
         return await self._sales.totals(request)
 
+    async def CheckSaleSettled(
+        self, request: pb.CheckSaleSettledRequest, context: Context
+    ) -> pb.CheckSaleSettledResponse:
+        return await self._sales.check_settled(request, context)
+
     async def RemoveShadowSale(
         self, request: pb.RemoveShadowSaleRequest, context: Context
     ) -> pb.RemoveShadowSaleResponse:

@@ -7,6 +7,13 @@ from seckill.v1 import sale_pb2
 
 # Columns that find_sale.sql has as registered, too.
 CHANGEABLE = ("title", "total", "unit_price_minor", "currency")
+# Columns of check_settled.sql: what must be none.
+LEFT = {
+    "pending_orders": "orders are pending",
+    "unrestored_orders": "orders have units that are not back in Redis",
+    "unsent_events": "order events are not in Kafka",
+    "open_deliveries": "webhooks are not delivered",
+}
 
 
 class SaleRepository:
@@ -44,3 +51,12 @@ class SaleRepository:
     async def unpaid(self, sku: str) -> Row:
         """Return the row of count_unpaid.sql."""
         return (await self._database.fetch("sales/count_unpaid", sku))[0]
+
+    async def reasons_not_to_archive(self, sku: str) -> list[str]:
+        """Return what is left to do for a sale, in words; raises SaleNotFound."""
+        rows = await self._database.fetch("sales/check_settled", sku)
+        if not rows:
+            raise SaleNotFound
+        row = rows[0]
+        reasons = [] if row["state"] == "closed" else [f"it is on record as {row['state']}"]
+        return reasons + [f"{row[column]:,} {what}" for column, what in LEFT.items() if row[column]]

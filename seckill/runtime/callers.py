@@ -61,6 +61,7 @@ TABLE: Mapping[str, tuple[str, Mapping[str, frozenset[str]]]] = {
             "Release": _only(ROLLBACK),
             "RebuildSale": _OPERATORS,
             "RemoveShadowSale": _only(OPERATOR),
+            "ArchiveSale": _only(OPERATOR),
             "ListLostSales": _OPERATORS | _only(ROLLBACK),
             "ListHolds": _only(ROLLBACK, OPERATOR),
             "ExplainHolds": _only(OPERATOR),
@@ -75,6 +76,7 @@ TABLE: Mapping[str, tuple[str, Mapping[str, frozenset[str]]]] = {
         {
             "RegisterSale": _only(INVENTORY),
             "RemoveShadowSale": _only(INVENTORY),
+            "CheckSaleSettled": _only(INVENTORY),
             "GetOrder": _OPERATORS | _only(SHOP),
             "BatchGetOrders": _only(GATEWAY, INVENTORY),
             "ListOrders": _OPERATORS,

@@ -441,6 +441,50 @@ class InventoryServiceRemoveShadowSaleResponse(_message.Message):
 Global___InventoryServiceRemoveShadowSaleResponse: _TypeAlias = InventoryServiceRemoveShadowSaleResponse  # noqa: Y015
 
 @_typing.final
+class ArchiveSaleRequest(_message.Message):
+    """The sale to take out of Redis."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Its sku."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveSaleRequest: _TypeAlias = ArchiveSaleRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveSaleResponse(_message.Message):
+    """Redis has nothing of it any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    archived: _builtins.bool
+    """False if it was archived before."""
+    def __init__(
+        self,
+        *,
+        archived: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveSaleResponse: _TypeAlias = ArchiveSaleResponse  # noqa: Y015
+
+@_typing.final
 class ListSalesResponse(_message.Message):
     """A page of sales."""
 

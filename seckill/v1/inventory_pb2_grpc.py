@@ -70,6 +70,11 @@ class InventoryServiceStub:
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleResponse.FromString,
                 _registered_method=True)
+        self.ArchiveSale = channel.unary_unary(
+                '/seckill.v1.InventoryService/ArchiveSale',
+                request_serializer=seckill_dot_v1_dot_inventory__pb2.ArchiveSaleRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_inventory__pb2.ArchiveSaleResponse.FromString,
+                _registered_method=True)
         self.Reserve = channel.unary_unary(
                 '/seckill.v1.InventoryService/Reserve',
                 request_serializer=seckill_dot_v1_dot_inventory__pb2.ReserveRequest.SerializeToString,
@@ -187,6 +192,18 @@ class InventoryServiceServicer:
         """Removes a shadow sale from all stores once its reservations are orders, for operators: metadata
         `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
         while reservations are on their way to the database; repeat it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveSale(self, request, context):
+        """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
+        AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
+        ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+        FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
+        all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
+        to the database; repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -319,6 +336,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.RemoveShadowSale,
                     request_deserializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleResponse.SerializeToString,
+            ),
+            'ArchiveSale': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveSale,
+                    request_deserializer=seckill_dot_v1_dot_inventory__pb2.ArchiveSaleRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_inventory__pb2.ArchiveSaleResponse.SerializeToString,
             ),
             'Reserve': grpc.unary_unary_rpc_method_handler(
                     servicer.Reserve,
@@ -566,6 +588,33 @@ class InventoryService:
             '/seckill.v1.InventoryService/RemoveShadowSale',
             seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleRequest.SerializeToString,
             seckill_dot_v1_dot_inventory__pb2.InventoryServiceRemoveShadowSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.InventoryService/ArchiveSale',
+            seckill_dot_v1_dot_inventory__pb2.ArchiveSaleRequest.SerializeToString,
+            seckill_dot_v1_dot_inventory__pb2.ArchiveSaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,14 @@ class InventoryServiceStub:
     `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
     while reservations are on their way to the database; repeat it.
     """
+    ArchiveSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ArchiveSaleRequest, _inventory_pb2.ArchiveSaleResponse]
+    """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
+    AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
+    ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+    FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
+    all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
+    to the database; repeat it.
+    """
     Reserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]
     """Reserves for one buyer: a batch of one."""
     BatchReserve: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BatchReserveRequest, _inventory_pb2.BatchReserveResponse]
@@ -143,6 +151,14 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Removes a shadow sale from all stores once its reservations are orders, for operators: metadata
     `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
     while reservations are on their way to the database; repeat it.
+    """
+    ArchiveSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ArchiveSaleRequest, _inventory_pb2.ArchiveSaleResponse]  # type: ignore[assignment]
+    """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
+    AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
+    ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+    FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
+    all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
+    to the database; repeat it.
     """
     Reserve: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveRequest, _inventory_pb2.ReserveResponse]  # type: ignore[assignment]
     """Reserves for one buyer: a batch of one."""
@@ -262,6 +278,20 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes a shadow sale from all stores once its reservations are orders, for operators: metadata
         `authorization: Bearer <JWT>` as for AddStock. Repeating it removes what is left. UNAVAILABLE
         while reservations are on their way to the database; repeat it.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveSale(
+        self,
+        request: _inventory_pb2.ArchiveSaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ArchiveSaleResponse, _abc.Awaitable[_inventory_pb2.ArchiveSaleResponse]]:
+        """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
+        AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
+        ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+        FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
+        all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
+        to the database; repeat it.
         """
 
     @_abc_1.abstractmethod

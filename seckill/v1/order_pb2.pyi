@@ -1542,6 +1542,52 @@ class RemoveShadowSaleResponse(_message.Message):
 Global___RemoveShadowSaleResponse: _TypeAlias = RemoveShadowSaleResponse  # noqa: Y015
 
 @_typing.final
+class CheckSaleSettledRequest(_message.Message):
+    """The sale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Its sku."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSaleSettledRequest: _TypeAlias = CheckSaleSettledRequest  # noqa: Y015
+
+@_typing.final
+class CheckSaleSettledResponse(_message.Message):
+    """What is left to do for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In words, one for each reason not to archive it; empty if nothing is left."""
+
+    def __init__(
+        self,
+        *,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSaleSettledResponse: _TypeAlias = CheckSaleSettledResponse  # noqa: Y015
+
+@_typing.final
 class AwaitConsumedRequest(_message.Message):
     """No parameters."""
 

@@ -150,6 +150,11 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleResponse.FromString,
                 _registered_method=True)
+        self.CheckSaleSettled = channel.unary_unary(
+                '/seckill.v1.OrderService/CheckSaleSettled',
+                request_serializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledResponse.FromString,
+                _registered_method=True)
         self.AwaitConsumed = channel.unary_unary(
                 '/seckill.v1.OrderService/AwaitConsumed',
                 request_serializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.SerializeToString,
@@ -357,6 +362,14 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckSaleSettled(self, request, context):
+        """Tells what is left to do for a sale, for InventoryService.ArchiveSale, whose role applies.
+        NOT_FOUND if the sku is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AwaitConsumed(self, request, context):
         """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
         if the consumers need longer than the deadline allows.
@@ -506,6 +519,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.RemoveShadowSale,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.RemoveShadowSaleResponse.SerializeToString,
+            ),
+            'CheckSaleSettled': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckSaleSettled,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledResponse.SerializeToString,
             ),
             'AwaitConsumed': grpc.unary_unary_rpc_method_handler(
                     servicer.AwaitConsumed,
@@ -1150,6 +1168,33 @@ class OrderService:
             '/seckill.v1.OrderService/RemoveShadowSale',
             seckill_dot_v1_dot_order__pb2.RemoveShadowSaleRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.RemoveShadowSaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckSaleSettled(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/CheckSaleSettled',
+            seckill_dot_v1_dot_order__pb2.CheckSaleSettledRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.CheckSaleSettledResponse.FromString,
             options,
             channel_credentials,
             insecure,

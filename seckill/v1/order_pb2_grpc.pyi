@@ -110,6 +110,10 @@ class OrderServiceStub:
     """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
     whose constraints and role apply. Repeating it removes what is left.
     """
+    CheckSaleSettled: _grpc.UnaryUnaryMultiCallable[_order_pb2.CheckSaleSettledRequest, _order_pb2.CheckSaleSettledResponse]
+    """Tells what is left to do for a sale, for InventoryService.ArchiveSale, whose role applies.
+    NOT_FOUND if the sku is unknown.
+    """
     AwaitConsumed: _grpc.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]
     """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
     if the consumers need longer than the deadline allows.
@@ -207,6 +211,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     RemoveShadowSale: _aio.UnaryUnaryMultiCallable[_order_pb2.RemoveShadowSaleRequest, _order_pb2.RemoveShadowSaleResponse]  # type: ignore[assignment]
     """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
     whose constraints and role apply. Repeating it removes what is left.
+    """
+    CheckSaleSettled: _aio.UnaryUnaryMultiCallable[_order_pb2.CheckSaleSettledRequest, _order_pb2.CheckSaleSettledResponse]  # type: ignore[assignment]
+    """Tells what is left to do for a sale, for InventoryService.ArchiveSale, whose role applies.
+    NOT_FOUND if the sku is unknown.
     """
     AwaitConsumed: _aio.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]  # type: ignore[assignment]
     """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
@@ -440,6 +448,16 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_order_pb2.RemoveShadowSaleResponse, _abc.Awaitable[_order_pb2.RemoveShadowSaleResponse]]:
         """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
         whose constraints and role apply. Repeating it removes what is left.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckSaleSettled(
+        self,
+        request: _order_pb2.CheckSaleSettledRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.CheckSaleSettledResponse, _abc.Awaitable[_order_pb2.CheckSaleSettledResponse]]:
+        """Tells what is left to do for a sale, for InventoryService.ArchiveSale, whose role applies.
+        NOT_FOUND if the sku is unknown.
         """
 
     @_abc_1.abstractmethod

@@ -25,6 +25,7 @@ class Outcome:
         orders, written_s: orders, and seconds from the start until the last one was written; None
             if that took too long.
         used: stage → cores that all its processes used on the mean while calls were answered.
+        cpu_s: stage → seconds of a core that they used in all, until the last order was written.
         batch: attempts in a batch of a gateway, on the mean.
         lock_wait_s: that transactions have waited for the row of a sale, all together.
     """
@@ -34,6 +35,7 @@ class Outcome:
     orders: int
     written_s: float | None
     used: Mapping[str, float]
+    cpu_s: Mapping[str, float]
     batch: float
     lock_wait_s: float
 
@@ -106,6 +108,7 @@ def simulate(
         orders=topic.orders,
         written_s=topic.last_s if topic.orders >= mesh.stock.reserved else None,
         used={stage: seconds / max(answered_s, LOOK_S) for stage, seconds in busy_s.items()},
+        cpu_s=mesh.machines.busy_s(),
         batch=mesh.batch,
         lock_wait_s=topic.waited_s,
     )
