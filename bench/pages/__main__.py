@@ -2,11 +2,11 @@
 
 Starts the real servers on one core, Envoy among them. Writes results/pages.json:
 
-- the part of that core that each process takes while fifty browsers are at the sale's page and nobody
-  buys (browsers.py says what they ask for);
+- the part of that core that each process takes while fifty browsers are at the sale's page and
+  nobody buys (browsers.py says what they ask for);
 - purchases a second as JSON through Envoy with the browsers and without, and their ratio by pair.
-  Without them a process takes as much of the other core as they did (busy.py): visitors have machines
-  of their own, and what two cores take of each other is none of the servers' cost.
+  Without them a process takes as much of the other core as they did (busy.py): visitors have
+  machines of their own, and what two cores take of each other is none of the servers' cost.
 """
 
 import argparse

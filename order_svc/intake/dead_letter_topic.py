@@ -162,9 +162,7 @@ class DeadLetterTopic:
             if letter is not None:
                 yield letter
 
-    async def letters_at(
-        self, positions: Collection[Position]
-    ) -> dict[Position, StoredDeadLetter]:
+    async def letters_at(self, positions: Collection[Position]) -> dict[Position, StoredDeadLetter]:
         """Return the letters at these positions, as far as there are any.
 
         Each partition is read once, from the first of them to the last.
