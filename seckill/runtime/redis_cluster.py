@@ -230,7 +230,7 @@ class ClusterRedis(redis.asyncio.Redis):
     async def _send(
         self, node: "redis.asyncio.Redis", group: Sequence[_Sending], replies: list[Any]
     ) -> None:
-        """Send commands to one node; the replies that are there stay there if the rest fail."""
+        """Send commands to one node; if it does not answer all of them, none has an answer."""
         try:
             with suppress(redis.exceptions.ConnectionError, RuntimeError):
                 return await self._exchange(node, group, replies)

@@ -106,6 +106,8 @@ class SlotMap:
         # By "host:port".
         self._nodes: dict[str, redis.asyncio.Redis] = {}
         self._owners: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        # What `primaries` returns, until an owner changes.
+        self._primaries: Mapping[str, tuple[redis.asyncio.Redis, int]] | None = None
         self._is_known = False
         self._asking = asyncio.Lock()
         self._stale = asyncio.Event()
@@ -138,11 +140,15 @@ class SlotMap:
 
     def primaries(self) -> Mapping[str, tuple["redis.asyncio.Redis", int]]:
         """Return "host:port" → (client, lowest slot) of each node that owns slots."""
-        lowest: dict[str, tuple[redis.asyncio.Redis, int]] = {}
-        for slot, address in enumerate(self._owners):
-            if address is not None and address not in lowest:
-                lowest[address] = self._nodes[address], slot
-        return lowest
+        if self._primaries is None:
+            lowest: dict[str, int] = {}
+            for slot, address in enumerate(self._owners):
+                if address is not None:
+                    lowest.setdefault(address, slot)
+            self._primaries = {
+                address: (self._nodes[address], slot) for address, slot in lowest.items()
+            }
+        return self._primaries
 
     def owns(self, address: str, slot: int) -> bool:
         """Return whether the node at "host:port" owns a slot."""
@@ -153,6 +159,7 @@ class SlotMap:
         if host:
             self.node(host, port)
             self._owners[slot] = f"{host}:{port}"
+            self._primaries = None
         self._stale.set()
 
     def suspect(self) -> None:
@@ -192,7 +199,7 @@ class SlotMap:
                 self.node(host, port)
                 listed.add(f"{host}:{port}")
             owners[first : last + 1] = [f"{addresses[0][0]}:{addresses[0][1]}"] * (last + 1 - first)
-        self._owners, self._is_known = owners, True
+        self._owners, self._primaries, self._is_known = owners, None, True
         kept = listed | {f"{host}:{port}" for host, port in self._startup}
         for address in self._nodes.keys() - kept:
             # What is under way on it comes to its end.
