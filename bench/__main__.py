@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import report
+from bench.measures.slot_move import slot_move
 from bench.ratios import RATIOS, chosen
 from bench.run import Run
 from bench.sizes import FULL, QUICK, Sizes
@@ -79,6 +80,10 @@ def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
             "bytes_each": {name: round(size) for name, size in world.bytes_each.items()},
             "startup_s": {name: round(took, 2) for name, took in world.startup_s.items()},
         }
+    if not given.keys:
+        say("moving slots")
+        gaps_ms = slot_move(directory)
+        facts["slot_move_gap_ms"] = {name: round(gap, 1) for name, gap in gaps_ms.items()}
     name = "quick" if given.quick else "full"
     facts["sizes"] = {"name": name, **dataclasses.asdict(sizes)}
     facts["seconds"] = round(time.monotonic() - start_s, 1)

@@ -74,6 +74,11 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         *(_process_row(name, document) for name in document["memory_mib"]),
         "",
         *(f"- bytes for each {name}: {size:,}" for name, size in document["bytes_each"].items()),
+        # Results of an earlier release have none.
+        *(
+            f"- a sale's slot moves, {name.replace('_', ' ')}: {figure:,} ms without an answer"
+            for name, figure in document.get("slot_move_gap_ms", {}).items()
+        ),
         "",
     ]
     return "\n".join(lines)
