@@ -20,7 +20,7 @@ import grpc
 
 from bench import report
 from bench.sample import InvalidSample
-from bench.scale.check import check
+from bench.scale.check import compare, measure, read
 from devstack import StackError
 from tools.install import TOOLS, install
 
@@ -33,11 +33,14 @@ def arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULTS, help="the file")
+    parser.add_argument(
+        "--again", type=Path, help="foretell the runs of this document again, without any run"
+    )
     return parser.parse_args()
 
 
-def measure(directory: Path) -> dict[str, Any]:
-    """Return the document of one run."""
+def run(directory: Path) -> dict[str, Any]:
+    """Measure, compare, and return the document."""
     start_s = time.monotonic()
 
     def say(what: str) -> None:
@@ -48,9 +51,15 @@ def measure(directory: Path) -> dict[str, Any]:
         "commit": report.commit(),
         "machine": report.machine(),
     }
-    found = check(directory, json.loads(LATEST.read_text()), say=say)
-    found["versions"] = report.versions(found["versions"], go=None)
+    measured = measure(directory, say=say)
+    facts["versions"] = report.versions(measured.versions, go=None)
+    found = compare(measured, json.loads(LATEST.read_text()))
     return {**found, **facts, "seconds": round(time.monotonic() - start_s, 1)}
+
+
+def again(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document with what the model foretells now."""
+    return {**document, **compare(read(document), json.loads(LATEST.read_text()))}
 
 
 def lines(document: Mapping[str, Any]) -> list[str]:
@@ -69,9 +78,20 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     return rows
 
 
+def write(document: Mapping[str, Any], output: Path) -> int:
+    """Write a document, print its table; return the exit status."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(document, indent=2) + "\n")
+    print("\n".join(lines(document)))
+    print(f"written to {output}")
+    return 0
+
+
 def main() -> int:
     """Check, write, print; return the exit status."""
     given = arguments()
+    if given.again:
+        return write(again(json.loads(given.again.read_text())), given.output)
     # As for Ctrl-C: everything that was started is stopped in order.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = install([tool for tool in TOOLS if tool.name == "bench-load"])
@@ -79,7 +99,7 @@ def main() -> int:
         return status
     directory = Path(tempfile.mkdtemp(prefix="seckill-scale-"))
     try:
-        document = measure(directory)
+        document = run(directory)
     except (StackError, InvalidSample, grpc.RpcError, TimeoutError) as error:
         print(f"scale: {error}", file=sys.stderr)
         return 1
@@ -88,11 +108,7 @@ def main() -> int:
         return 130
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(document, indent=2) + "\n")
-    print("\n".join(lines(document)))
-    print(f"written to {given.output}")
-    return 0
+    return write(document, given.output)
 
 
 if __name__ == "__main__":

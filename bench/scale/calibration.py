@@ -1,10 +1,11 @@
 """The costs of a machine, from a few runs on it and the shares that results/latest.json gives."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.scale.real import RealMesh, Seen
+from bench.scale.real import Seen
 from bench.scale.setups import FULL, GONE, LONE, Visit
 from seckill_cli.scale.costs import (
     EDGE,
@@ -66,30 +67,26 @@ class Shares:
         )
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Costs, and what they come from.
-
-    Attributes:
-        costs: for the simulation.
-        runs: what was seen, by name.
-        idle: stage → cores that one process of it uses while nobody calls.
-    """
-
-    costs: Costs
-    runs: Mapping[str, Seen]
-    idle: Mapping[str, float]
+def calibrate(runs: Mapping[Visit, Sequence[Seen]], shares: Shares) -> Costs:
+    """Return the costs that explain the runs of setups.CALIBRATION, by the mean of each."""
+    few, many, gone = (mean_of(runs[visit]) for visit in (LONE, FULL, GONE))
+    return costs_of(few, many, gone, shares)
 
 
-def calibrate(mesh: RealMesh, shares: Shares) -> Calibration:
-    """Measure: a few buyers at once, many at once, and a sale that is sold out."""
-    # The first crowd finds cold caches, and code that is compiled only now.
-    mesh.visit(FULL)
-    few, many, gone = mesh.visit(LONE), mesh.visit(FULL), mesh.visit(GONE)
-    return Calibration(
-        costs=costs_of(few, many, gone, shares),
-        runs={LONE.name: few, FULL.name: many, GONE.name: gone},
-        idle=mesh.idle,
+def mean_of(runs: Sequence[Seen]) -> Seen:
+    """Return the mean of runs of one visit."""
+
+    def means(name: str) -> dict[str, float]:
+        keys = getattr(runs[0], name)
+        return {key: statistics.fmean(getattr(one, name)[key] for one in runs) for key in keys}
+
+    return Seen(
+        rate_per_s=statistics.fmean(one.rate_per_s for one in runs),
+        written_s=statistics.fmean(one.written_s for one in runs),
+        p99_ms=statistics.fmean(one.p99_ms for one in runs),
+        cpu_s=means("cpu_s"),
+        items=means("items"),
+        issue_us=means("issue_us"),
     )
 
 

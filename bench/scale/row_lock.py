@@ -27,7 +27,8 @@ from bench.mesh import Mesh
 from bench.quiet import reason
 from devstack import create_topics
 from devstack.mesh import DEAD_LETTER_PARTITIONS, ORDERS_PARTITIONS
-from seckill.runtime.kafka_writer import KafkaCluster, KafkaWriter
+from seckill.runtime.kafka_cluster import KafkaCluster
+from seckill.runtime.kafka_writer import KafkaWriter
 
 RESULTS = Path(__file__).parents[1] / "results" / "row-lock.json"
 CONSUMERS = (1, 2, 3)
