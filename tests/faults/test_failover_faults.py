@@ -28,6 +28,7 @@ from tests.kits.faults.cluster import CALL_S
 from tests.kits.faults.fixtures import MakeBuyers, MakeCluster
 from tests.kits.faults.proxy import FaultProxy
 from tests.kits.health import NOT_SERVING, SERVING, until_health
+from tests.kits.stores import one_server
 from tests.kits.waiting import eventually
 
 LOOPBACK = "127.0.0.1"
@@ -85,6 +86,7 @@ async def test_a_redis_turned_replica_is_left_for_the_new_primary(
             assert not await cluster.reader.violations(sku, buyers.history)
 
 
+@one_server
 @pytest.mark.parametrize("server_type", [ValkeyServer, Redis62Server])
 async def test_the_outcome_of_a_script_is_told_right_while_its_server_is_demoted(
     tmp_path: Path, server_type: type[ValkeyServer]

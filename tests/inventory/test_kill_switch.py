@@ -114,7 +114,7 @@ async def test_before_anything_was_heard_it_is_asked_for(kit: StockKit) -> None:
 
 async def test_without_its_replicas_it_is_on_but_its_outcome_unknown(kit: StockKit) -> None:
     """Replicas must confirm and do not: UNAVAILABLE to the operator, in force all the same."""
-    switch = KillSwitch(kit.redis, confirm=Confirmation(replicas=1, timeout_ms=10))
+    switch = KillSwitch(kit.redis, confirm=Confirmation(replicas=2, timeout_ms=10))
     for _ in range(2):
         with pytest.raises(OutcomeUnknown):
             await switch.enable(reason="", now_s=ENABLED_S, timeout_s=0.5)

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from devstack import Stores
-from inventory_svc.keys import outbox_key, sale_key, stock_key
+from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key
 from seckill.order_no import make_order_nos
 from seckill.status import reason_of
 from seckill.v1 import events_pb2, inventory_pb2, order_pb2, sale_pb2
@@ -236,7 +236,8 @@ async def test_what_is_left_of_the_outbox_is_relayed_first(shop: DamagedShop) ->
     sku = await shop.create(terms_of(UNITS))
     event = reservation(sku)
     words = (event.order_no, 1, 1, int(time.time() * 1000), event.request_id, event.user_id)
-    await shop.redis.delete(sale_key(sku), stock_key(sku), "seckill:skus")
+    await shop.redis.delete(sale_key(sku), stock_key(sku))
+    await shop.redis.delete(skus_key())
     await shop.redis.xadd(outbox_key(sku), {"o": " ".join(map(str, words))})
     assert (await shop.rebuild(sku)).remaining_units == UNITS - 1
     again = await shop.reserve(sku, event.user_id, request_id="r")

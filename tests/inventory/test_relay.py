@@ -19,7 +19,7 @@ from tests.kits.factories import new_id, sale_terms
 from tests.kits.inventory import attempt
 from tests.kits.keys import until_drained
 from tests.kits.relay import RelayKit, numbers
-from tests.kits.stores import ORDERS_PARTITIONS, Topics
+from tests.kits.stores import ORDERS_PARTITIONS, Topics, one_server
 from tests.kits.waiting import eventually
 
 
@@ -105,6 +105,7 @@ async def test_entries_of_a_dead_relay_are_taken_over(kit: RelayKit) -> None:
         await until_drained(kit.redis, sku)
 
 
+@one_server
 async def test_failure_between_ack_and_removal_duplicates_but_loses_nothing(
     kit: RelayKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from inventory_svc.stock.holds import HoldsReader
 from order_svc.intake.dead_letter_topic import StoredDeadLetter
 from seckill.order_no import make_order_nos
 from seckill.runtime.clock import SystemClock
+from seckill.runtime.redis_client import server_of
 from seckill.v1 import order_pb2
 from tests.kits.consumer import read_dead_letters
 from tests.kits.factories import new_id
@@ -63,7 +64,8 @@ async def reserve_damaged(shop: DamagedShop, sku: str, damage: str) -> str:
     """What reserve.lua does for a new buyer, but for the entry; the number of their order."""
     buyer = new_id("buyer")
     (number,) = make_order_nos([buyer], now_s=time.time(), rng=random.Random())
-    async with shop.redis.pipeline(transaction=True) as pipeline:
+    server = await server_of(shop.redis, outbox_key(sku))
+    async with server.pipeline(transaction=True) as pipeline:
         pipeline.xadd(outbox_key(sku), DAMAGES[damage](number))
         pipeline.hset(users_key(sku), buyer, format_hold(number, quantity=2, request_id="first"))
         pipeline.decrby(stock_key(sku), 2)

@@ -4,8 +4,6 @@ import random
 from collections.abc import Sequence
 from typing import Any, cast
 
-import redis.asyncio
-
 from inventory_svc.keys import (
     BATCH_FIELD,
     SINGLE_FIELD,
@@ -25,6 +23,7 @@ from seckill.runtime.clock import SystemClock
 from seckill.v1 import inventory_pb2, sale_pb2
 from seckill.v1.inventory_pb2 import ReleaseItem, ReserveItem
 from tests.kits.factories import new_id, sale_terms
+from tests.kits.stores import client_of
 
 TIMEOUT_S = 5.0
 
@@ -33,7 +32,7 @@ class StockKit:
     """A client, stock and sales on one Redis."""
 
     def __init__(self, url: str, *, backlog_max: int = 100_000) -> None:
-        self.redis = redis.asyncio.Redis.from_url(url, max_connections=64)
+        self.redis = client_of(url)
         self.sales = Sales(self.redis)
         self.loader = SaleLoader(self.redis)
         self.stock = Stock(

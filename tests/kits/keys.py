@@ -7,6 +7,7 @@ from typing import TypeVar
 import redis.asyncio
 
 from inventory_svc.keys import outbox_key
+from seckill.runtime.redis_client import server_of
 from tests.kits.waiting import TIMEOUT_S
 
 T = TypeVar("T")
@@ -27,6 +28,13 @@ async def until_key(
     Raises:
         AssertionError: nothing was accepted within `timeout_s`; names what was seen last.
     """
+    # A node of a cluster tells of its own keys only.
+    if isinstance(client, redis.asyncio.RedisCluster):
+        node = (await client.initialize()).get_node_from_key(key)
+        assert node is not None
+        async with redis.asyncio.Redis(host=node.host, port=int(node.port)) as owner:
+            return await until_key(owner, key, look, is_it, timeout_s=timeout_s)
+    client = await server_of(client, key)
     await client.config_set("notify-keyspace-events", "KA")
     database = client.connection_pool.connection_kwargs.get("db") or 0
     async with client.pubsub(ignore_subscribe_messages=True) as changes:

@@ -6,13 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 import grpc
-import redis.asyncio
 from aiokafka import AIOKafkaProducer
 
 import inventory_svc.__main__
 import order_svc.__main__
 from devstack import Stores
-from inventory_svc.keys import outbox_key, sale_key, stock_key, users_key
+from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key, users_key
 from inventory_svc.settings import InventorySettings
 from order_svc.settings import OrderSettings
 from seckill.runtime.delay import delay_key
@@ -27,7 +26,7 @@ from seckill.v1 import (
 from tests.kits.factories import PRICE, new_id, sale_terms
 from tests.kits.keys import until_key
 from tests.kits.rollback import TIMEOUT_S, Shop, free_address, running
-from tests.kits.stores import Topics
+from tests.kits.stores import Topics, client_of
 
 RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 Result = inventory_pb2.ReserveResult
@@ -84,8 +83,8 @@ class DamagedShop(Shop):
 
     async def lose(self, sku: str) -> None:
         """What a Redis without its data looks like for one sale; others are not touched."""
-        keys = (sale_key(sku), stock_key(sku), users_key(sku), outbox_key(sku), "seckill:skus")
-        await self.redis.delete(*keys)
+        await self.redis.delete(sale_key(sku), stock_key(sku), users_key(sku), outbox_key(sku))
+        await self.redis.delete(skus_key())
 
     async def rebuild(self, sku: str, *, timeout_s: float = 20.0) -> sale_pb2.Sale:
         """Rebuild it."""
@@ -153,7 +152,7 @@ async def open_shop(
         shop = DamagedShop(
             orders_address=orders_address,
             inventory_address=inventory_address,
-            redis=await stack.enter_async_context(redis.asyncio.Redis.from_url(redis_url)),
+            redis=await stack.enter_async_context(client_of(redis_url)),
             orders=order_pb2_grpc.OrderServiceStub(to_orders),
             inventory=inventory_pb2_grpc.InventoryServiceStub(to_inventory),
             channels=stack,

@@ -5,6 +5,7 @@ be cleaned up. The addresses in the environment are ignored on purpose: tests fl
 """
 
 import itertools
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,26 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 import redis
+import redis.asyncio
+from pydantic import SecretStr
 
-from devstack import LocalSettings, LocalStack, Stores, create_topics
+from devstack import LocalSettings, LocalStack, Stores, ValkeyCluster, create_topics
 from order_svc.db.migrate import migrate
+from seckill.runtime.redis_cluster import ClusterRedis
+from seckill.runtime.store_settings import RedisSettings
 
 ORDERS_PARTITIONS = 4
+# `make test REDIS=cluster`: a Redis Cluster for all tests but those that are about one server.
+IS_CLUSTER = os.environ.get("SECKILL_TEST_REDIS") == "cluster"
+if IS_CLUSTER:
+    # For settings that are made in the test's own process.
+    os.environ["SECKILL_REDIS_CLUSTER"] = "true"
+# Fixtures of servers that are replaced, delayed, damaged or compared one by one.
+ONE_SERVER = frozenset(
+    ("own_valkey", "redis_proxy", "server", "own_server", "own_redis", "bounded_valkey", "split")
+)
+_ABOUT_ONE = "is about one server, not about a cluster"
+one_server = pytest.mark.skipif(IS_CLUSTER, reason=_ABOUT_ONE)
 # Valkey has 16 databases; 0 is left alone.
 _redis_databases = itertools.cycle(range(1, 16))
 
@@ -34,10 +50,34 @@ def with_database(dsn: str, name: str) -> str:
     return f"{dsn.rpartition('/')[0]}/{name}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave tests of one server out if Redis is a cluster."""
+    for item in items if IS_CLUSTER else ():
+        if ONE_SERVER.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.skip(reason=_ABOUT_ONE))
+
+
+def client_of(url: str, *, connections_max: int = 64) -> "redis.asyncio.Redis":
+    """Return a client of the Redis of `redis_url`, as services have it."""
+    if IS_CLUSTER:
+        return ClusterRedis(
+            RedisSettings(redis_url=SecretStr(url), redis_connections_max=connections_max)
+        )
+    return redis.asyncio.Redis.from_url(url, max_connections=connections_max)
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """Start Postgres, Valkey and Kafka."""
-    with LocalStack(LocalSettings(directory=tmp_path_factory.mktemp("stack"))) as running:
+    settings = LocalSettings(directory=tmp_path_factory.mktemp("stack"), cluster=IS_CLUSTER)
+    with LocalStack(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def emptied_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    """Start a cluster that each test finds empty: it has no databases of which one could be."""
+    with ValkeyCluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
 
@@ -48,8 +88,14 @@ def stores(stack: LocalStack) -> Stores:
 
 
 @pytest.fixture
-def redis_url(stores: Stores) -> str:
+def redis_url(stores: Stores, request: pytest.FixtureRequest) -> str:
     """Empty a Redis database for this test, and return its URL."""
+    if IS_CLUSTER:
+        cluster: ValkeyCluster = request.getfixturevalue("emptied_cluster")
+        for master in cluster.masters():
+            with master.client() as node:
+                node.flushall()
+        return cluster.url
     url = f"{stores.redis_url.rstrip('/').removesuffix('/0')}/{next(_redis_databases)}"
     with redis.Redis.from_url(url) as client:
         client.flushdb()
