@@ -22,9 +22,8 @@ RESULTS = BENCH / "results" / "capacity.json"
 PICTURES = BENCH.parent / "docs" / "pictures"
 ATTEMPTS, ORDERS = 100_000.0, 10_000.0
 # Attempts a second of the plots.
-CURVE = (1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000)
+CURVE = (1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 12_500)
 RATES = (5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000)
-OFFERED = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 def scenarios(share: float) -> tuple[Scenario, ...]:
@@ -106,16 +105,10 @@ def draw(costs: Costs, share: float) -> None:
     one = smallest(first)
     curve = [(float(rate), run(one, costs, first, rate_per_s=rate).used) for rate in CURVE]
     sizes = [(float(rate), size(costs, first, rate_per_s=rate).needed) for rate in RATES]
-    full = sizes[-1]
-    points = []
-    for times in OFFERED:
-        outcome = run(full[1], costs, first, rate_per_s=times * full[0], seconds=3.0)
-        points.append({"offered": times * full[0], "decided": outcome.rate_per_s})
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name, drawn in (
         ("capacity-use", pictures.use_of_one(curve)),
         ("capacity-cores", pictures.cores_by_rate(sizes)),
-        ("capacity-beyond", pictures.beyond_its_size(points)),
     ):
         (PICTURES / f"{name}.svg").write_bytes(drawn)
 

@@ -1,7 +1,6 @@
 """The plots of docs/capacity.md."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pygal  # type: ignore[import-untyped]
 
@@ -32,6 +31,8 @@ def use_of_one(curve: Sequence[tuple[float, Mapping[str, float]]]) -> bytes:
             stroke_style={"width": 2},
             range=(0, USE_MAX),
             xrange=(0, max(rate for rate, _ in curve)),
+            x_labels=[0, 2_500, 5_000, 7_500, 10_000, 12_500],
+            truncate_label=-1,
             include_x_axis=True,
             x_value_formatter=lambda value: f"{value:,.0f}",
             value_formatter=lambda value: f"{value:.0%}",
@@ -60,25 +61,4 @@ def cores_by_rate(sizes: Sequence[tuple[float, Mapping[str, int]]]) -> bytes:
         counts = [needed.get(stage, 0) for _, needed in sizes]
         if any(counts):
             plot.add(NAMES[stage], counts)
-    return picture(plot)
-
-
-def beyond_its_size(points: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw what a mesh answers that is offered more than it was planned for."""
-    plot = pygal.XY(
-        **options(
-            title="A mesh for 100,000 a second that is offered more",
-            height=420,
-            x_title="attempts a second",
-            y_title="decided a second",
-            dots_size=3,
-            stroke_style={"width": 2},
-            include_x_axis=True,
-            x_value_formatter=lambda value: f"{value:,.0f}",
-            value_formatter=lambda value: f"{value:,.0f}",
-            show_x_guides=False,
-        )
-    )
-    plot.add("offered", [(one["offered"], one["offered"]) for one in points])
-    plot.add("decided in time", [(one["offered"], one["decided"]) for one in points])
     return picture(plot)
