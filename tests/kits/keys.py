@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis.asyncio
 
@@ -29,8 +29,9 @@ async def until_key(
         AssertionError: nothing was accepted within `timeout_s`; names what was seen last.
     """
     # A node of a cluster tells of its own keys only.
-    if isinstance(client, redis.asyncio.RedisCluster):
-        node = (await client.initialize()).get_node_from_key(key)
+    cluster: Any = client
+    if isinstance(cluster, redis.asyncio.RedisCluster):
+        node = (await cluster.initialize()).get_node_from_key(key)
         assert node is not None
         async with redis.asyncio.Redis(host=node.host, port=int(node.port)) as owner:
             return await until_key(owner, key, look, is_it, timeout_s=timeout_s)
