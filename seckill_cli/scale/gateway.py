@@ -91,15 +91,13 @@ class Gateway:
             went, self._outbox = self._outbox, []
             seconds = sum(cost_s for _, cost_s, _ in went)
             answers: list[tuple[Cohort, str]] = []
-            refused: list[tuple[Cohort, str]] = []
             tokens: list[Cohort] = []
             for cohort in came:
-                seconds += self._admit(cohort, answers, refused, tokens)
+                seconds += self._admit(cohort, answers, tokens)
             yield self._server.work(seconds)
             for batch, _, told in went:
                 self._answer(batch)
                 told.succeed()
-            self._answer(refused)
             for cohort, outcome in answers:
                 self._answered(cohort, outcome)
             if tokens:
@@ -108,19 +106,12 @@ class Gateway:
                 self._flush(sale)
 
     def _admit(
-        self,
-        cohort: Cohort,
-        answers: list[tuple[Cohort, str]],
-        refused: list[tuple[Cohort, str]],
-        tokens: list[Cohort],
+        self, cohort: Cohort, answers: list[tuple[Cohort, str]], tokens: list[Cohort]
     ) -> float:
-        """Sort calls by what becomes of them; return what that takes.
-
-        Args:
-            answers: takes those that are not let in.
-            refused: takes those that are let in, and answered in this turn.
-            tokens: takes those that ask for a token.
-        """
+        """Sort calls by what becomes of them; return what that takes."""
+        if cohort.kind == RESERVE and self._stock.known_gone(cohort.sale):
+            answers.append((cohort, SOLD_OUT))
+            return self._refuse.of(cohort.count)
         admitted = self._admission.admit(cohort.count)
         seconds = 0.0
         if admitted < cohort.count:
@@ -129,9 +120,6 @@ class Gateway:
             seconds = self._shed.of(shed.count)
         if not admitted:
             return seconds
-        if cohort.kind == RESERVE and self._stock.known_gone(cohort.sale):
-            refused.append((cohort, SOLD_OUT))
-            return seconds + self._refuse.of(admitted)
         if cohort.kind == ISSUE:
             tokens.append(cohort)
             return seconds + self._issue.item_s * admitted
