@@ -35,7 +35,7 @@ from tests.kits.factories import moment, new_id, sale_terms
 from tests.kits.health import until_health
 from tests.kits.inventory import StockKit, attempt
 from tests.kits.keys import until_drained
-from tests.kits.stores import Topics
+from tests.kits.stores import Topics, one_server
 from tests.kits.waiting import eventually
 
 RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
@@ -239,6 +239,7 @@ async def test_other_terms_of_a_sale_are_refused(running: Running) -> None:
     assert reason_of(caught.value) == "SALE_EXISTS"
 
 
+@one_server
 async def test_lost_sale_is_unavailable_and_never_seeded_again(running: Running) -> None:
     """With its keys gone from Redis it is shown as not loaded, and no attempt brings it back."""
     terms = sale_terms()
@@ -367,6 +368,7 @@ async def test_closed_sale_stays_closed_and_a_window_keeps_its_order(running: Ru
     assert reason_of(caught.value) == "SALE_STATE"
 
 
+@one_server
 async def test_silent_redis_is_unavailable_within_the_deadline(running: Running) -> None:
     """A reservation whose reply does not come is OUTCOME_UNKNOWN; asked again, it is known."""
     sku, item = (await running.create()).terms.sku, attempt()
@@ -395,6 +397,7 @@ async def test_silent_redis_is_unavailable_within_the_deadline(running: Running)
     assert await running.kit.left(sku) == 9
 
 
+@one_server
 async def test_watchers_hear_that_all_holds_only_while_redis_can_be_read(running: Running) -> None:
     """Empty messages come by themselves, stop while Redis is silent, and come again."""
     now_s = asyncio.get_running_loop().time
