@@ -29,9 +29,9 @@ async def until_key(
         AssertionError: nothing was accepted within `timeout_s`; names what was seen last.
     """
     # A node of a cluster tells of its own keys only.
-    cluster: Any = client
-    if isinstance(cluster, redis.asyncio.RedisCluster):
-        node = (await cluster.initialize()).get_node_from_key(key)
+    reader: Any = client  # may be redis-py's own client of a cluster, which is no subclass
+    if isinstance(reader, redis.asyncio.RedisCluster):
+        node = (await reader.initialize()).get_node_from_key(key)
         assert node is not None
         async with redis.asyncio.Redis(host=node.host, port=int(node.port)) as owner:
             return await until_key(owner, key, look, is_it, timeout_s=timeout_s)
