@@ -284,6 +284,8 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             timeout_s=time_left_s(context, self._order_timeout_s),
         )
         sales = await self._sales.read(page.skus)
+        # In a cluster the list of all sales may be lost with a node that had none of them.
+        await self._sales.remember(*(sale.terms.sku for sale in sales if sale.loaded))
         return inventory_pb2.ListLostSalesResponse(
             skus=[sale.terms.sku for sale in sales if not sale.loaded],
             next_page_token=page.next_page_token,

@@ -161,10 +161,11 @@ class Sales:
         with redis_faults():
             return bool(await self._redis.sismember(skus_key(), sku))
 
-    async def remember(self, sku: str) -> None:
-        """Note the sku before its sale is loaded, so that a lost sale is missed."""
-        with redis_faults():
-            await self._redis.sadd(skus_key(), sku)
+    async def remember(self, *skus: str) -> None:
+        """Note skus before their sales are loaded, so that a lost sale is missed."""
+        if skus:
+            with redis_faults():
+                await self._redis.sadd(skus_key(), *skus)
 
     async def forget(self, sku: str) -> None:
         """Remove all keys of a shadow sale, or of an archived one, and tell the watchers."""

@@ -178,7 +178,7 @@ class SlotMap:
             try:
                 async with self._asking:
                     await self._refresh()
-            except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001 - without this task no failover is seen
                 log.warning("slots of redis not known anew", error=repr(error))
                 self._stale.set()
             await asyncio.sleep(REFRESH_PAUSE_S)

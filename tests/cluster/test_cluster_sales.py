@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from devstack import Stores, ValkeyCluster
+from inventory_svc.keys import skus_key
 from order_svc.orders.projection import key_of
 from seckill.client import Outcome
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, order_pb2, order_pb2_grpc
@@ -89,6 +90,28 @@ async def test_the_kill_switch_stops_the_sales_of_all_shards(
             await stub.SetKillSwitch(inventory_pb2.SetKillSwitchRequest(on=False), timeout=CALL_S)
             await eventually(reserved, lambda count: count == len(skus))
         assert not crossed_slots(redis_cluster)
+
+
+async def test_sales_of_other_shards_are_listed_again_after_the_list_was_lost(
+    make_cluster: MakeCluster, cluster_stores: Stores, redis_cluster: ValkeyCluster
+) -> None:
+    """The list is one key: its node may come back empty while the sales of others go on."""
+    async with make_cluster(cluster_stores) as mesh:
+        await mesh.start("order", "inventory")
+        sku = sku_at(redis_cluster, redis_cluster.masters()[0])
+        await mesh.open_sale(sale_terms(sku=sku, units=10))
+        await mesh.reader.redis.delete(skus_key())
+        async with mesh.channel("inventory") as channel:
+            stub = inventory_pb2_grpc.InventoryServiceStub(channel)
+
+            async def listed() -> list[str]:
+                answer = await stub.ListSales(inventory_pb2.ListSalesRequest(), timeout=CALL_S)
+                return [sale.terms.sku for sale in answer.sales]
+
+            assert sku not in await listed()
+            lost = await stub.ListLostSales(inventory_pb2.ListLostSalesRequest(), timeout=CALL_S)
+            assert not lost.skus
+            assert sku in await listed()
 
 
 async def test_inventory_without_the_setting_is_not_ready(
