@@ -26,7 +26,7 @@ from tests.kits.waiting import eventually
 
 CALL_S = 10.0
 # A stream that has been let in says nothing for so long.
-STREAM_S = 0.5
+STREAM_S = 2.0
 AT_ONCE_MAX = 40
 TABLE = {path: stages for _, path, stages in rows()}
 
