@@ -179,7 +179,7 @@ class SlotMap:
                 async with self._asking:
                     await self._refresh()
             except Exception as error:  # noqa: BLE001 - without this task no failover is seen
-                log.warning("slots of redis not known anew", error=repr(error))
+                log.warning("owners of slots not looked up", error=repr(error))
                 self._stale.set()
             await asyncio.sleep(REFRESH_PAUSE_S)
 
