@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 from itertools import pairwise
 from zlib import crc32
 
@@ -150,6 +151,15 @@ async def test_next_event_of_an_order_may_be_sent_once_the_one_before_is_settled
     first, second = await claim()
     assert [one.row["kind"] for one in (first, second)] == ["created", "created"]
     assert await claim() == []
+    # Not for as long as the claim lasts: it may have been finished while the next one was put off.
+    await bench.sql.execute(
+        "UPDATE webhook_deliveries SET due_at = now() WHERE claimed_until IS NULL"
+    )
+    assert await claim() == []
+    waits = await bench.sql.fetch(
+        "SELECT due_at - now() AS wait FROM webhook_deliveries WHERE claimed_until IS NULL"
+    )
+    assert all(row["wait"] < timedelta(seconds=LONG_S / 2) for row in waits)
     await bench.deliveries.finish(first)
     (paid,) = await claim()
     assert (paid.row["order_no"], paid.row["kind"]) == (first.row["order_no"], "paid")

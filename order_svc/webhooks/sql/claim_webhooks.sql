@@ -14,9 +14,11 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 ),
 looked AS (
-    SELECT due.id, earlier.due_at AS after
+    -- One that is being sent has its turn within moments: a claim ends long after that.
+    SELECT due.id,
+           CASE WHEN earlier.claimed_until > now() THEN now() ELSE earlier.due_at END AS after
     FROM due LEFT JOIN LATERAL (
-        SELECT e.due_at
+        SELECT e.due_at, e.claimed_until
         FROM webhook_deliveries e
         WHERE e.endpoint = due.endpoint AND e.order_no = due.order_no
           AND e.event_id < due.event_id AND e.dead_at IS NULL
@@ -26,7 +28,7 @@ looked AS (
 ),
 put_off AS (
     -- When the earlier one is delivered, this one is brought forward; the second is for the case
-    -- that both happen at once.
+    -- that both happen at once, and what is seen here of the earlier one is the past.
     UPDATE webhook_deliveries
     SET due_at = greatest(looked.after, now() + interval '1 s'), claimed_until = NULL
     FROM looked
