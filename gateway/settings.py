@@ -54,7 +54,7 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings, SharedRed
 
     # A batched call is refused on arrival when the calls before it would take longer than this
     # share of its own deadline: what is left of it is for the work, and for being wrong.
-    gateway_wait_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    gateway_wait_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     # The longest such wait, whatever the deadline: calls without one must not fill the queue.
     gateway_wait_max_s: Seconds = 2.0
     # Work, in seconds, that the handlers hold at once; what waits before them can still be refused.

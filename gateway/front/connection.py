@@ -62,7 +62,9 @@ class CallerConnection(asyncio.Protocol):
         self.owing: set[Owing] = set()
         self._lifetime = Lifetime(front.limits, now_s=front.now_s(), jitter=front.jitter())
         self._written = 0
+        # Not read: the caller does not read its answers; or is refused, and can wait.
         self._paused = False
+        self._resting = False
         self._closing = False
 
     # -- the transport ---------------------------------------------------------------------------
@@ -89,6 +91,7 @@ class CallerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         front = self.front
         now_s = front.now_s()
+        refused = front.admission.refused
         refuses = front.admission.refuses_all(self._longest.read(now_s))
         sieve = self._sieve
         try:
@@ -110,18 +113,39 @@ class CallerConnection(asyncio.Protocol):
             self._handle(events, now_s)
         if not self.dirty:
             self.touch()
+        if front.admission.refused != refused:
+            self._rest()
 
     def pause_writing(self) -> None:
         # Without what the caller sends there is nothing to answer: nothing more piles up.
         self._paused = True
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._read_or_not()
 
     def resume_writing(self) -> None:
         self._paused = False
-        if self._transport is not None and not self._closing:
-            self._transport.resume_reading()
+        self._read_or_not()
         self.speak()
+
+    def _rest(self) -> None:
+        """Let calls gather before the next read: each read costs as much as several refusals."""
+        if not self._resting:
+            self._resting = True
+            self._read_or_not()
+            self.front.rest(self)
+
+    def wake(self) -> None:
+        """The rest is over."""
+        self._resting = False
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._paused or self._resting:
+            transport.pause_reading()
+        elif not self._closing:
+            transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc

@@ -104,6 +104,7 @@ class Http2Front:
         )
         self._connections: set[Connection] = set()
         self._to_flush: list[CallerConnection | Http1Connection] = []
+        self._resting: list[CallerConnection] = []
         self._refusals: tuple[EncodedRefusal, ...] = ()
         self._refusals_until_s = 0.0
         self._loop = asyncio.get_running_loop()
@@ -293,6 +294,12 @@ class Http2Front:
         if len(self._to_flush) == 1:
             self._loop.call_soon(self._flush)
 
+    def rest(self, connection: CallerConnection) -> None:
+        """Wake a connection in a moment, with the others that rest by then."""
+        self._resting.append(connection)
+        if len(self._resting) == 1:
+            self._loop.call_later(self.admission.rest_s, self._wake)
+
     # -- every turn, every second ----------------------------------------------------------------
 
     def _flush(self) -> None:
@@ -301,6 +308,11 @@ class Http2Front:
         for connection in connections:
             connection.flush()
         self.metrics.write()
+
+    def _wake(self) -> None:
+        resting, self._resting = self._resting, []
+        for connection in resting:
+            connection.wake()
 
     def _sweep_later(self) -> None:
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)

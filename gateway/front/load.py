@@ -16,9 +16,16 @@ SMOOTHING = 0.2
 BUSY_MIN = 128
 # At least so many calls may be with the handlers, however slowly they are answered: a batch that
 # another service takes long over is no reason to send it smaller ones.
-HANDLED_MIN = 1_024
+HANDLED_MIN = 256
 # A call that was let in is refused after all when it has waited so much of its share too long.
-PATIENCE = 1.5
+PATIENCE = 1.2
+# Calls are refused undecoded from this share on of the wait at which each of them would be refused,
+# so that hardly any is decoded in vain: that costs several times as much.
+UNDECODED_SHARE = 0.7
+# A connection whose calls are refused is not read for a while, in which more of them gather: this
+# share of the wait, so that there is work all the time, and no longer than a caller may notice.
+REST_SHARE = 1 / 3
+REST_MAX_S = 0.05
 # The longest wait that a refusal names: beyond it a prediction is a guess.
 RETRY_MAX_S = 10.0
 # The longest deadline named on a connection is remembered for this long: one patient caller must
@@ -147,16 +154,25 @@ class TimedAdmission:
             timeout_s: infinity if the caller set no deadline.
             ahead: calls that are answered before it, if not all that are in flight.
         """
-        if self.in_flight < BUSY_MIN:
-            return self.in_flight >= self._calls_max
         if self.in_flight >= self._calls_max:
             return True
-        wait_s = (self.in_flight if ahead is None else ahead) * self.seconds_a_call
-        return wait_s > self._wait_max_s or wait_s > self._share * timeout_s
+        ahead = self.in_flight if ahead is None else ahead
+        return self.is_busy and self._is_long(ahead * self.seconds_a_call, timeout_s)
 
     def refuses_all(self, longest_timeout_s: float) -> bool:
         """Whether every call is refused whose deadline is no longer; 0 where none is known."""
-        return self.refuses(longest_timeout_s or math.inf)
+        if self.in_flight >= self._calls_max:
+            return True
+        longest_s = longest_timeout_s or math.inf
+        return self.is_busy and self._is_long(self.wait_s / UNDECODED_SHARE, longest_s)
+
+    def _is_long(self, wait_s: float, timeout_s: float) -> bool:
+        return wait_s > self._wait_max_s or wait_s > self._share * timeout_s
+
+    @property
+    def rest_s(self) -> float:
+        """How long a connection whose calls are refused need not be read."""
+        return min(REST_SHARE * self.wait_s, REST_MAX_S)
 
     def patience_s(self, timeout_s: float) -> float:
         """How long a call that was let in may wait for its turn."""

@@ -17,6 +17,8 @@ from struct import Struct
 # length << 8 | type, flags, stream (RFC 9113, section 4.1)
 _HEAD = Struct(">IBI")
 HEAD_BYTES = 9
+# Where the stream's number is in a head.
+_STREAM_AT = 5
 PREFACE_BYTES = 24
 FRAME_BYTES_MAX = 16_384
 _DATA, _HEADERS, _RESET, _SETTINGS = 0, 1, 3, 4
@@ -98,6 +100,7 @@ class Sieve:
         "_contents",
         "_dropped",
         "_held",
+        "_known",
         "_passed",
         "_patterns",
         "_preface",
@@ -117,6 +120,9 @@ class Sieve:
         """
         self._patterns = patterns
         self._contents = contents
+        # Where the last call that could be refused had its path and its content type, counted from
+        # its frame's beginning, and which: a client encodes all of its calls alike.
+        self._known: tuple[int, bytes, int, int, bytes] | None = None
         self._state = _State.ASKED
         self.out = bytearray()
         self.refused: list[int] = []
@@ -221,6 +227,7 @@ class Sieve:
         unpack = _HEAD.unpack_from
         dropped = self._dropped
         parts: list[bytes] = []
+        answers: list[bytes] = []
         # The first byte that neither went on nor was dropped.
         begin = 0
         while end - at >= HEAD_BYTES:
@@ -246,9 +253,16 @@ class Sieve:
                         method = self._method(data, at, after)
                     if method >= 0 and refusals is not None:
                         drops = True
-                        self._refuse(stream_id, method, refusals)
+                        self._seen = stream_id
+                        self.refused.append(method)
+                        refusal = refusals[(stream_id >> 1) % len(refusals)]
+                        answers += (
+                            refusal.head,
+                            data[at + _STREAM_AT : at + HEAD_BYTES],
+                            refusal.block,
+                        )
                         if not flags & _END_STREAM:
-                            after = self._drop_body(data, after, stream_id)
+                            dropped.add(stream_id)
                     else:
                         self._seen = self._passed = stream_id
             elif kind == _DATA:
@@ -271,6 +285,8 @@ class Sieve:
             self._held = data[at:]
         if len(dropped) > DROPPED_MAX:
             raise SieveOverrun
+        if answers:
+            self.out += b"".join(answers)
         if self._window >= WINDOW_DUE:
             self.out += _GIVE_BACK + self._window.to_bytes(4, "big")
             self._window = 0
@@ -278,30 +294,22 @@ class Sieve:
             parts.append(data[begin:at])
         return b"".join(parts)
 
-    def _refuse(self, stream_id: int, method: int, refusals: Sequence[EncodedRefusal]) -> None:
-        self._seen = stream_id
-        self.refused.append(method)
-        refusal = refusals[(stream_id >> 1) % len(refusals)]
-        self.out += refusal.head
-        self.out += stream_id.to_bytes(4, "big")
-        self.out += refusal.block
-
-    def _drop_body(self, data: bytes, at: int, stream_id: int) -> int:
-        """Where a refused call's body ends, if that is the whole next frame, as most are."""
-        if len(data) - at >= HEAD_BYTES:
-            word, flags, following = _HEAD.unpack_from(data, at)
-            after = at + HEAD_BYTES + (word >> 8)
-            whole = following == stream_id and word & 255 == _DATA and flags & _END_STREAM
-            if whole and after <= len(data):
-                self._window += word >> 8
-                return int(after)
-        self._dropped.add(stream_id)
-        return at
-
     def _method(self, data: bytes, at: int, after: int) -> int:
         """The method that a header block of gRPC names; -1 if there is none."""
+        known = self._known
+        if (
+            known is not None
+            and data.startswith(known[1], at + known[0], after)
+            and data.startswith(known[4], at + known[3], after)
+        ):
+            return known[2]
         for pattern, method in self._patterns:
-            if data.find(pattern, at, after) >= 0:
-                is_grpc = any(data.find(content, at, after) >= 0 for content in self._contents)
-                return method if is_grpc else -1
+            path_at = data.find(pattern, at, after)
+            if path_at >= 0:
+                for content in self._contents:
+                    content_at = data.find(content, at, after)
+                    if content_at >= 0:
+                        self._known = path_at - at, pattern, method, content_at - at, content
+                        return method
+                return -1
         return -1

@@ -26,7 +26,8 @@ class Limits:
     Attributes:
         batch_max, batches_in_flight: of a gateway and a sale (SECKILL_GATEWAY_BATCH_MAX, …).
         beside_items, beside_wait_s: when a batch goes beside one in flight (gateway/batching.py).
-        wait_share, wait_max_s, busy_calls, calls_max: admission by time (gateway/front/load.py).
+        wait_share, wait_max_s, busy_calls, calls_max: admission by time (gateway/front/load.py);
+            the share from which calls are refused undecoded.
         relay_max, relay_linger_s: reservations in a pass of a relay, and the pause after it.
         record_batch: reservations in a record batch, which goes to the next partition.
         partitions: of the topic.
@@ -38,7 +39,7 @@ class Limits:
     batches_in_flight: int = 2
     beside_items: int = 32
     beside_wait_s: float = 0.005
-    wait_share: float = 0.3
+    wait_share: float = 0.7 * 0.2
     wait_max_s: float = 2.0
     busy_calls: int = 128
     calls_max: int = 10_000

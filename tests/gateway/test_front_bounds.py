@@ -59,6 +59,12 @@ def closed(reason: str) -> float:
     return REGISTRY.get_sample_value(name, {"reason": reason}) or 0.0
 
 
+def refuse_if(patch: pytest.MonkeyPatch, refuses: Callable[[], bool]) -> None:
+    """Have calls refused as if too many came."""
+    for name in ("refuses", "refuses_all"):
+        patch.setattr(TimedAdmission, name, lambda *_, **__: refuses())
+
+
 async def until_more(count: Callable[[], float], than: float) -> None:
     """Wait for a metric to rise."""
 
@@ -385,7 +391,7 @@ async def test_overload_is_told_apart_from_haste_and_says_when_to_come_back(
         return REGISTRY.get_sample_value("grpc_server_handled_total", labels) or 0.0
 
     before = refused()
-    monkeypatch.setattr(TimedAdmission, "refuses", lambda *_, **__: True)
+    refuse_if(monkeypatch, lambda: True)
     monkeypatch.setattr(TimedAdmission, "retry_wait_s", lambda *_: 0.4)
     told = set()
     for _ in range(40):
@@ -399,6 +405,30 @@ async def test_overload_is_told_apart_from_haste_and_says_when_to_come_back(
         told.add(delay_ms)
     assert len(told) > 1
     await until_more(refused, before + 39)
+
+
+async def test_who_is_refused_is_read_again_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a flood sends meanwhile is one read; and nothing of it is lost."""
+    monkeypatch.setattr(TimedAdmission, "rest_s", 0.4)
+    loop = asyncio.get_running_loop()
+    async with (
+        opened(tmp_path, monkeypatch) as rig,
+        connected(rig.gateway.port) as refused,
+        connected(rig.gateway.port) as served,
+    ):
+        sku = rig.services.inventory.put(sale_terms())
+        assert (await look(served, 1, sku)).grpc_status == OK
+        with monkeypatch.context() as patch:
+            refuse_if(patch, lambda: True)
+            assert (await look(refused, 1, sku)).grpc_status == RESOURCE_EXHAUSTED
+        refused_s = loop.time()
+        rested = asyncio.create_task(look(refused, 3, sku))
+        assert (await look(served, 3, sku)).grpc_status == OK
+        assert not rested.done()
+        assert (await rested).grpc_status == OK
+        assert loop.time() - refused_s >= 0.3
 
 
 async def test_calls_are_right_while_the_sieve_comes_and_goes(
@@ -415,7 +445,7 @@ async def test_calls_are_right_while_the_sieve_comes_and_goes(
             await rig.stub.GetSale(
                 gateway_pb2.GatewayServiceGetSaleRequest(sku=sku), timeout=CALL_S
             )
-        monkeypatch.setattr(TimedAdmission, "refuses", lambda *_, **__: state["refuses"])
+        refuse_if(monkeypatch, lambda: state["refuses"])
         answers = {"served": 0, "OVERLOADED": 0}
 
         async def caller() -> None:

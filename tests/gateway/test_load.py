@@ -11,7 +11,7 @@ CALLS_MAX = 10_000
 
 def admission() -> TimedAdmission:
     """With the gateway's own defaults."""
-    return TimedAdmission(calls_max=CALLS_MAX, wait_share=0.3, wait_max_s=2.0, ahead_s=0.1)
+    return TimedAdmission(calls_max=CALLS_MAX, wait_share=0.2, wait_max_s=2.0, ahead_s=0.1)
 
 
 def busy(rate_per_s: float, *, in_flight: int = 1_000, seconds: float = 3.0) -> TimedAdmission:
@@ -30,11 +30,27 @@ def test_the_wait_is_the_calls_in_flight_at_the_measured_rate() -> None:
 
 
 def test_a_call_is_refused_by_a_share_of_its_own_deadline() -> None:
-    """Half a second of work: too long for a second, short enough for two."""
-    loaded = busy(10_000, in_flight=5_000)
+    """0.3 s of work: too long for a second, short enough for two."""
+    loaded = busy(10_000, in_flight=3_000)
     assert loaded.refuses(1.0)
     assert not loaded.refuses(2.0)
     assert not loaded.refuses(math.inf)
+
+
+def test_calls_are_refused_undecoded_before_each_of_them_would_be() -> None:
+    """0.16 s of work: what is let in is at most seven tenths of what a decoded call may wait."""
+    loaded = busy(10_000, in_flight=1_600)
+    assert loaded.refuses_all(1.0)
+    assert not loaded.refuses(1.0)
+    assert not loaded.refuses_all(2.0)
+    assert not busy(10_000, in_flight=1_200).refuses_all(1.0)
+
+
+def test_connections_of_the_refused_rest_for_less_time_than_there_is_work() -> None:
+    """A third of the wait, and 50 ms at most."""
+    assert busy(10_000, in_flight=300).rest_s == pytest.approx(0.01, rel=0.05)
+    assert busy(10_000, in_flight=9_000).rest_s == 0.05
+    assert admission().rest_s == 0
 
 
 def test_no_deadline_is_long_enough_for_the_longest_wait() -> None:
@@ -94,8 +110,8 @@ def test_the_refusal_names_the_wait_and_the_urgent_count_only_what_is_before_the
     assert admission().retry_wait_s(0.7) == 0.7
 
 
-def test_a_call_that_was_let_in_waits_for_half_as_much_again() -> None:
-    """0.45 s of a deadline of one second; three seconds at most."""
+def test_a_call_that_was_let_in_waits_a_fifth_longer_at_most() -> None:
+    """0.24 s of a deadline of one second; 2.4 seconds at most."""
     made = admission()
-    assert made.patience_s(1.0) == pytest.approx(0.45)
-    assert made.patience_s(math.inf) == pytest.approx(3.0)
+    assert made.patience_s(1.0) == pytest.approx(0.24)
+    assert made.patience_s(math.inf) == pytest.approx(2.4)
