@@ -1,10 +1,10 @@
 """Create Kafka topics, explicitly and any number of times."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, for_code
 
 from devstack.deadline import POLL_INTERVAL_S, Deadline
 from devstack.errors import StackError
@@ -39,14 +39,31 @@ async def create_topics(
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
-        response = await admin.create_topics(wanted)
-        for name, code, *details in response.topic_errors:
-            if code not in {0, TopicAlreadyExistsError.errno}:
-                reason = next(iter(details), None) or for_code(code).__name__
-                raise StackError(f"Kafka does not create the topic {name}: {reason}")
+        await _create(admin, wanted)
         await _until_known(admin, list(partitions))
     finally:
         await admin.close()
+
+
+async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[NewTopic]) -> None:
+    deadline = Deadline(REQUEST_TIMEOUT_MS / 1000)
+    while True:
+        response = await admin.create_topics(wanted)
+        refused = [
+            (name, code, next(iter(details), None))
+            for name, code, *details in response.topic_errors
+            if code not in {0, TopicAlreadyExistsError.errno}
+        ]
+        if not refused:
+            return
+        name, code, reason = refused[0]
+        # The controller takes a broker for gone whose heartbeats are late, as on a busy machine. It
+        # says the same where there are too few brokers, for good.
+        if code != InvalidReplicationFactorError.errno or deadline.passed:
+            raise StackError(
+                f"Kafka does not create the topic {name}: {reason or for_code(code).__name__}"
+            )
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:

@@ -89,6 +89,20 @@ async def test_kafka_keeps_messages_and_port_over_sigkill(tmp_path: Path) -> Non
         assert record.value == b"paid"
 
 
+class LateBroker(KafkaServer):
+    """Is fenced by its controller three quarters of the time: its heartbeats come too late."""
+
+    def _further_properties(self) -> str:
+        return "broker.session.timeout.ms=500\nbroker.heartbeat.interval.ms=2000\n"
+
+
+async def test_topics_are_created_once_a_late_broker_is_back(tmp_path: Path) -> None:
+    """A busy machine holds a broker's heartbeats up; nobody has to start again for that."""
+    with LateBroker(tmp_path) as server:
+        for name in ("first", "second", "third"):
+            await create_topics(server.url, {name: 1})
+
+
 async def test_refused_topic_is_named(tmp_path: Path) -> None:
     """A topic that Kafka does not create is an error of one line with its name."""
     server = KafkaServer(tmp_path / "kafka")
