@@ -8,6 +8,7 @@ from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsErr
 
 from devstack.deadline import POLL_INTERVAL_S, Deadline
 from devstack.errors import StackError
+from devstack.kafka_probe import count_brokers
 
 REQUEST_TIMEOUT_MS = 15_000
 
@@ -36,6 +37,7 @@ async def create_topics(
         NewTopic(name, count, replication_factor, topic_configs=dict(settings.get(name, {})))
         for name, count in partitions.items()
     ]
+    await _until_listed(bootstrap)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
@@ -43,6 +45,15 @@ async def create_topics(
         await _until_known(admin, list(partitions))
     finally:
         await admin.close()
+
+
+async def _until_listed(bootstrap: str) -> None:
+    """Wait for a broker that its controller takes for gone: the client trips over an empty list."""
+    deadline = Deadline(REQUEST_TIMEOUT_MS / 1000)
+    while True:
+        if await asyncio.to_thread(count_brokers, bootstrap) or deadline.passed:
+            return
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[NewTopic]) -> None:

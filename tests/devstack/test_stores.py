@@ -22,7 +22,9 @@ from devstack import (
     create_topics,
 )
 from devstack.java import find_java
+from devstack.kafka_probe import count_brokers
 from tests.kits.devstack import WAIT_TIMEOUT_S, is_running
+from tests.kits.waiting import eventually
 
 
 async def test_postgres_keeps_data_and_port_over_restart_and_sigkill(tmp_path: Path) -> None:
@@ -99,8 +101,9 @@ class LateBroker(KafkaServer):
 async def test_topics_are_created_once_a_late_broker_is_back(tmp_path: Path) -> None:
     """A busy machine holds a broker's heartbeats up; nobody has to start again for that."""
     with LateBroker(tmp_path) as server:
-        for name in ("first", "second", "third"):
-            await create_topics(server.url, {name: 1})
+        url = server.url
+        await eventually(lambda: asyncio.to_thread(count_brokers, url), lambda count: count == 0)
+        await create_topics(url, {"orders": 1})
 
 
 async def test_refused_topic_is_named(tmp_path: Path) -> None:
