@@ -5,7 +5,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import redis.asyncio
 
 from campaigns.proof import README, TESTS, read_rows
 from campaigns.sabotage.edits import Edit, Sabotage, SabotageStale
@@ -15,7 +14,7 @@ from tests.kits.factories import new_id, sale_terms
 from tests.kits.faults.buyers import at_inventory
 from tests.kits.faults.cluster import Cluster, events_topic
 from tests.kits.faults.reading import open_reader
-from tests.kits.stores import Topics
+from tests.kits.stores import Topics, client_of
 from tests.kits.waiting import eventually
 
 
@@ -44,7 +43,7 @@ async def test_changed_scripts_and_statements_are_still_legal(
     changed = [item for bug in SABOTAGES.values() for item in bug.files().items()]
     statements = [text for path, text in changed if path.match("sql/*.sql")]
     assert len(statements) > 4
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
+    async with client_of(redis_url) as client:
         for text in (text for path, text in changed if path.suffix == ".lua"):
             await client.script_load(text)
     connection = await asyncpg.connect(database_dsn)

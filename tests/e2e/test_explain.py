@@ -6,7 +6,6 @@ import time
 
 import grpc
 import pytest
-import redis.asyncio
 
 from devstack import Stores
 from inventory_svc.keys import users_key
@@ -33,6 +32,7 @@ from tests.kits.actions import (
 from tests.kits.command import seckill
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import Mesh
+from tests.kits.stores import client_of
 from tests.kits.waiting import eventually
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", re.MULTILINE)
@@ -104,7 +104,7 @@ async def test_a_hold_without_an_order_is_found_by_its_number(
     """As when Kafka has lost the event: the database does not know it, Redis still does."""
     sku, user = await open_sale(mesh, sale_terms()), new_id("buyer")
     (number,) = make_order_nos([user], now_s=time.time(), rng=random.Random())
-    client = redis.asyncio.Redis.from_url(prepared_stores.redis_url)
+    client = client_of(prepared_stores.redis_url)
     await client.hset(users_key(sku), user, format_hold(number, quantity=1, request_id="r1"))
     await client.aclose()
     assert kinds(seckill(mesh, "explain", number)) == ["attempt decided", "held"]

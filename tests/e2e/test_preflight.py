@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-import redis
 
 from devstack import Stores
 from seckill.client import CallFailed, SeckillClient
@@ -19,6 +18,7 @@ from tests.kits.command import seckill
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import ALL_SECURE, Mesh
 from tests.kits.own_mesh import own_mesh
+from tests.kits.stores import blocking_client
 from tests.kits.waiting import eventually
 
 GO, UNKNOWN, NO_GO = 0, 1, 2
@@ -74,7 +74,7 @@ async def rows_of_shadows(stores: Stores) -> dict[str, int]:
 
 def keys_of(stores: Stores, orders: set[str] | None = None) -> list[bytes]:
     """Return the keys in Redis that name a shadow sale, and what is delayed of these orders."""
-    with redis.Redis.from_url(stores.redis_url) as client:
+    with blocking_client(stores) as client:
         found = [key for key in client.scan_iter(count=1_000) if PREFIX.encode() in key]
         found += [sku for sku in client.smembers("seckill:skus") if sku.startswith(PREFIX.encode())]
         return found + [
@@ -161,7 +161,7 @@ async def buy_or_fail(mesh: Mesh, sku: str) -> str:
 @contextmanager
 def redis_set(stores: Stores, **changes: str) -> Iterator[None]:
     """Set settings of Redis for the time of the block."""
-    with redis.Redis.from_url(stores.redis_url) as client:
+    with blocking_client(stores) as client:
         names = {name: name.replace("_", "-") for name in changes}
         before = {name: client.config_get(names[name])[names[name]] for name in changes}
         for name, value in changes.items():

@@ -16,6 +16,7 @@ from seckill.v1 import challenge_pb2, gate_pb2, gateway_pb2
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.faults.proxy import FaultProxy
 from tests.kits.gateway import CALL_S, GatewayRig, details, failure, open_rig
+from tests.kits.stores import client_of, one_server
 
 NOW_S = time.time()
 EXPIRE_S = NOW_S + 60
@@ -32,7 +33,7 @@ async def spent(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
     if request.param == "local":
         yield LocalSpentSolutions(100)
         return
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
+    async with client_of(redis_url) as client:
         yield shared(client)
 
 
@@ -46,7 +47,7 @@ async def test_each_solution_counts_once(spent: SpentSolutions) -> None:
 
 async def test_gateways_share_what_was_used_until_it_expires(redis_url: str) -> None:
     """What counted at one gateway counts at no other; Redis forgets it by itself."""
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
+    async with client_of(redis_url) as client:
         one, other = shared(client), shared(client)
         name = new_id("solution").encode()
         assert await one.spend(name, expire_s=EXPIRE_S, now_s=NOW_S)
@@ -54,6 +55,7 @@ async def test_gateways_share_what_was_used_until_it_expires(redis_url: str) -> 
         assert 50_000 < await client.pttl(key_of(name)) <= 60_000
 
 
+@one_server
 async def test_without_redis_a_solution_counts_once_on_each_gateway(redis_url: str) -> None:
     """The sale goes on."""
     address, _, database = redis_url.removeprefix("redis://").partition("/")

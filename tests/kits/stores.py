@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -29,7 +30,10 @@ if IS_CLUSTER:
     os.environ["SECKILL_REDIS_CLUSTER"] = "true"
 # Fixtures of servers that are replaced, delayed, damaged or compared one by one.
 ONE_SERVER = frozenset(
-    ("own_valkey", "redis_proxy", "server", "own_server", "own_redis", "bounded_valkey", "split")
+    (
+        *("own_valkey", "redis_proxy", "server", "own_server", "own_redis", "bounded_valkey"),
+        *("split", "replica"),
+    )
 )
 _ABOUT_ONE = "is about one server, not about a cluster"
 one_server = pytest.mark.skipif(IS_CLUSTER, reason=_ABOUT_ONE)
@@ -64,6 +68,15 @@ def client_of(url: str, *, connections_max: int = 64) -> "redis.asyncio.Redis":
             RedisSettings(redis_url=SecretStr(url), redis_connections_max=connections_max)
         )
     return redis.asyncio.Redis.from_url(url, max_connections=connections_max)
+
+
+def blocking_client(stores: Stores) -> "redis.Redis":
+    """Return a client that blocks, of all nodes if Redis is a cluster."""
+    if not stores.redis_cluster:
+        return redis.Redis.from_url(stores.redis_url)
+    host, _, port = stores.redis_url.removeprefix("redis://").partition(",")[0].partition(":")
+    client: Any = redis.RedisCluster(host=host, port=int(port))
+    return cast("redis.Redis", client)
 
 
 @pytest.fixture(scope="session")

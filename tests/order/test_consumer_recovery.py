@@ -1,11 +1,12 @@
 """The consumer's bounds, its patience with the database, and a client that stands still."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
+import redis.asyncio
 from aiokafka import AIOKafkaConsumer
 from prometheus_client import REGISTRY
 
@@ -20,6 +21,7 @@ from tests.kits.consumer import (
     open_bench,
     reservations,
 )
+from tests.kits.redis_state import full, without_writes
 from tests.kits.stores import Topics
 from tests.kits.waiting import eventually
 
@@ -35,8 +37,11 @@ async def bench(
         yield opened
 
 
-@pytest.mark.parametrize("refuse", ["full", "frozen"])
-async def test_orders_are_written_while_redis_takes_no_writes(bench: Bench, refuse: str) -> None:
+@pytest.mark.parametrize("refusing", [full, without_writes])
+async def test_orders_are_written_while_redis_takes_no_writes(
+    bench: Bench,
+    refusing: Callable[["redis.asyncio.Redis"], AbstractAsyncContextManager[None]],
+) -> None:
     """Nothing waits for it, and the delay set has all orders as soon as it takes writes."""
     sku = await bench.sale()
     name = "seckill_delay_failures_total"
@@ -45,15 +50,8 @@ async def test_orders_are_written_while_redis_takes_no_writes(bench: Bench, refu
     await bench.send(values)
     delays = DelayWriter(bench.delays)
     adding = asyncio.create_task(delays.run())
-    try:
-        if refuse == "full":
-            await bench.redis.config_set("maxmemory", "1")
-        else:
-            await bench.redis.client_pause(60_000, all=False)
+    async with refusing(bench.redis):
         assert (await bench.drain(bench.consumer(delays=delays), 20)).written == 20
-    finally:
-        await bench.redis.config_set("maxmemory", "0")
-        await bench.redis.client_unpause()
     assert await bench.committed() == 20
     assert REGISTRY.get_sample_value(name) == lost + 20
 

@@ -36,6 +36,7 @@ from seckill.runtime.redis_client import open_redis
 from seckill.runtime.server import Health, serving
 from seckill.status import reason_of
 from seckill.v1 import events_pb2, order_pb2, order_pb2_grpc, sale_pb2
+from tests.kits.redis_state import full, without_writes
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 30.0
@@ -239,14 +240,11 @@ async def test_polls_are_right_at_once_if_redis_was_full(service: Service) -> No
     first, second = await service.pending(await service.sale(), 2)
     for number in (first, second):
         assert await service.polled(number) == {order_pb2.ORDER_STATE_PENDING}
-    await service.redis.config_set("maxmemory", "1")
-    try:
+    async with full(service.redis):
         await service.stub.PayOrder(pay_request(first))
         assert await service.polled(first) == {order_pb2.ORDER_STATE_PAID}
         await service.stub.CancelOrder(order_pb2.CancelOrderRequest(order_no=second))
         assert await service.polled(second) == {order_pb2.ORDER_STATE_CANCELLED}
-    finally:
-        await service.redis.config_set("maxmemory", "0")
     for _ in range(2):
         assert await service.polled(first) == {order_pb2.ORDER_STATE_PAID}
         assert await service.polled(second) == {order_pb2.ORDER_STATE_CANCELLED}
@@ -257,16 +255,13 @@ async def test_polls_are_right_if_redis_took_no_writes(service: Service) -> None
     (number,) = await service.pending(await service.sale())
     assert await service.polled(number) == {order_pb2.ORDER_STATE_PENDING}
     # Longer than the write of the projection, and what takes its place, wait.
-    await service.redis.client_pause(60_000, all=False)
-    try:
+    async with without_writes(service.redis):
         await service.stub.PayOrder(pay_request(number))
         encoded = await service.reader.read([number])
         assert order_pb2.Order.FromString(encoded[0]).state == order_pb2.ORDER_STATE_PAID
         with pytest.raises(DependencyUnavailable):
             await service.reader.run_once()
         assert await service.state_shown(number) == order_pb2.ORDER_STATE_PENDING
-    finally:
-        await service.redis.client_unpause()
     assert await service.reader.run_once() == 1
     for _ in range(2):
         assert await service.polled(number) == {order_pb2.ORDER_STATE_PAID}

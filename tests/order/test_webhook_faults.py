@@ -59,6 +59,7 @@ def process_settings(stores: Stores, topics: Topics, redis_url: str, dsn: str) -
         "SECKILL_PROFILE": "development",
         "SECKILL_POSTGRES_DSN": dsn,
         "SECKILL_REDIS_URL": redis_url,
+        "SECKILL_REDIS_CLUSTER": str(stores.redis_cluster).lower(),
         "SECKILL_KAFKA_BOOTSTRAP": stores.kafka_bootstrap,
         "SECKILL_ORDERS_TOPIC": topics.orders,
         "SECKILL_DEAD_LETTER_TOPIC": topics.dead_letters,

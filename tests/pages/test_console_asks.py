@@ -1,6 +1,5 @@
 """What cannot be taken back asks first, says what it will do, and does nothing if it is left."""
 
-import redis.asyncio
 from aiokafka import AIOKafkaProducer
 from playwright.async_api import Page, ViewportSize, expect
 
@@ -12,6 +11,7 @@ from tests.kits.edge_buyer import json_buyer
 from tests.kits.factories import PRICE, new_id, sale_terms
 from tests.kits.operator import authorization
 from tests.kits.pages import check_accessible
+from tests.kits.stores import client_of
 from tests.kits.waiting import eventually
 
 ORDERS_TOPIC = "seckill.orders.v1"
@@ -100,7 +100,7 @@ async def test_money_is_put_on_record_after_a_question(console: Console) -> None
 async def test_reconcile_shows_its_findings_before_anything_changes(console: Console) -> None:
     """Two units that Redis withholds: seen, left, then put on sale."""
     sku = await open_sale(console.mesh, sale_terms(units=9))
-    async with redis.asyncio.Redis.from_url(console.mesh.stores.redis_url) as store:
+    async with client_of(console.mesh.stores.redis_url) as store:
         await store.decrby(stock_key(sku), 2)
         page = await console.show(await console.seat(), f"reconcile?sku={sku}")
         made = changes(page)

@@ -34,6 +34,7 @@ from tests.kits.inventory import attempt
 from tests.kits.keys import until_drained
 from tests.kits.reconcile import reconciler_of, writes_of
 from tests.kits.recovery import RESERVED, DamagedShop, open_shop, terms_of
+from tests.kits.redis_state import empty
 from tests.kits.rollback import TIMEOUT_S, free_address, running
 from tests.kits.stores import Topics
 
@@ -441,7 +442,7 @@ async def test_an_operator_reconciles_and_rebuilds_from_the_command_line(
         assert code == 0, said
         assert sku in said
         other = await shop.create(terms_of(UNITS))
-        await shop.redis.flushdb()
+        await empty(shop.redis)
         listed = ("sale", "list", "--inventory", shop.inventory_address)
         code, said = await seckill(*listed)
         assert code == 0

@@ -22,7 +22,11 @@ from seckill.runtime.store_settings import RedisSettings
 from tests.kits.factories import new_id
 from tests.kits.faults.fixtures import redis_address
 from tests.kits.faults.proxy import FaultProxy
+from tests.kits.stores import one_server
 from tests.kits.waiting import eventually
+
+# The client of a cluster is another one: tests/cluster/test_cluster_client.py.
+pytestmark = one_server
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import redis.asyncio
 
 from inventory_svc.keys import outbox_key, stock_key, users_key
 from inventory_svc.outbox.entry import Entry, decode
@@ -30,6 +29,7 @@ from seckill.runtime.clock import SystemClock
 from seckill.v1 import sale_pb2
 from seckill.v1.events_pb2 import OrderReserved
 from seckill.v1.inventory_pb2 import Hold, ReleaseItem, ReserveItem, ReserveResult
+from tests.kits.stores import client_of
 
 TIMEOUT_S = 5.0
 PAGE = 100
@@ -61,7 +61,7 @@ class World:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._run = self._runner.run
-        self._client = redis.asyncio.Redis.from_url(redis_url)
+        self._client = client_of(redis_url)
         self._dsn = database_dsn
         self._database: Database
         self._admin: asyncpg.Connection
