@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 # For a soak: its seed, how long its faults go on, and a bug to plant (campaigns/sabotage).
 SEED ?= 1
+# `make test REDIS=cluster`, `make soak REDIS=cluster`: on a Redis Cluster.
+REDIS ?=
 MINUTES ?= 2
 PLANT ?=
 # How many tests run at once, each with servers of its own. A process that dies ends the run: it
@@ -85,8 +87,8 @@ screens: $(VENV)/.dev ## take pictures of the pages into docs/screens (ARGS="you
 	$(BIN)/python -m tests.pages.screens $(ARGS)
 
 .PHONY: soak
-soak: $(VENV)/.dev ## run faults and buyers drawn from a seed against the whole mesh (MINUTES=2 SEED=7)
-	$(BIN)/python -m campaigns.soak --minutes $(MINUTES) --seed $(SEED) --plant "$(PLANT)"
+soak: $(VENV)/.dev ## run faults and buyers drawn from a seed against the whole mesh (MINUTES=2 SEED=7, REDIS=cluster)
+	$(BIN)/python -m campaigns.soak --minutes $(MINUTES) --seed $(SEED) --plant "$(PLANT)" $(if $(REDIS),--redis $(REDIS))
 
 .PHONY: soak-check
 soak-check: $(VENV)/.dev ## plant every known bug and see that the checker catches it (half an hour)

@@ -1,7 +1,7 @@
 """A cluster of Valkey: masters that share the slots, and replicas of each."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -24,9 +24,17 @@ RESTART_AFTER_S = 5.0
 class ClusterNode(ValkeyServer):
     """One node: a Valkey with cluster mode on, which knows no other node yet."""
 
-    def __init__(self, directory: Path, *, node_timeout_ms: int = NODE_TIMEOUT_MS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings`: further lines of its configuration."""
         super().__init__(directory)
         self._node_timeout_ms = node_timeout_ms
+        self._further = settings or {}
         self._bus_port = 0
 
     @property
@@ -54,6 +62,7 @@ class ClusterNode(ValkeyServer):
             "repl-diskless-sync-delay": "0",
             # Nor does a node that is told to stop wait for replicas that stop as well.
             "shutdown-timeout": "0",
+            **self._further,
         }
 
 
@@ -67,17 +76,23 @@ class ValkeyCluster:
         shards: int = 3,
         replicas: int = 1,
         node_timeout_ms: int = NODE_TIMEOUT_MS,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Describe it; nothing is started.
 
         Args:
             directory: of the nodes' directories.
             replicas: of each master.
+            settings: further lines of each node's configuration.
         """
         self.directory = directory.absolute()
         # Before it serves, and unless it fails over: the masters first, then replica after replica.
         self.nodes = [
-            ClusterNode(self.directory / f"node-{number}", node_timeout_ms=node_timeout_ms)
+            ClusterNode(
+                self.directory / f"node-{number}",
+                node_timeout_ms=node_timeout_ms,
+                settings=settings,
+            )
             for number in range(shards * (1 + replicas))
         ]
         self._shards = shards

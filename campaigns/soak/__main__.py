@@ -19,7 +19,7 @@ from campaigns.sabotage.registry import find
 from campaigns.soak import report
 from campaigns.soak.campaign import Result, Tell, run_campaign
 from campaigns.soak.plan import Plan, draw
-from campaigns.soak.stores import linked_stores
+from campaigns.soak.stores import RedisKind, linked_stores
 from devstack import StackError
 
 EXIT_NOT_DONE = 2
@@ -33,6 +33,9 @@ def main(
     minutes: Annotated[
         float, typer.Option(min=0.05, max=MINUTES_MAX, help="How long the faults go on.")
     ] = 2.0,
+    redis: Annotated[
+        RedisKind, typer.Option(help="A cluster: each fault of Redis hits one master of it.")
+    ] = RedisKind.SINGLE,
     plant: Annotated[str, typer.Option(help="A bug to plant, see campaigns/sabotage.")] = "",
     output: Annotated[Path, typer.Option(help="Where the report goes.")] = OUTPUT,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
@@ -45,19 +48,20 @@ def main(
     console.print(f"plan {plan.digest}")
     if dry_run:
         return
-    name = f"{seed}-{plant}" if plant else str(seed)
+    kind = RedisKind.CLUSTER.value if redis is RedisKind.CLUSTER else ""
+    name = "-".join(filter(None, (str(seed), kind, plant)))
     try:
-        result = carry_out(plan, bug=plant, logs=output / name)
+        result = carry_out(plan, redis=redis, bug=plant, logs=output / name)
     except (StackError, OSError) as error:
         console.print(f"[bold red]not run:[/] {error!r}")
         sys.exit(EXIT_NOT_DONE)
     report.show(console, result)
-    report.write(output / f"{name}.json", report.summarize(result))
+    report.write(output / f"{name}.json", report.summarize(result, redis=redis.value))
     console.print(f"written to {output / name}.json")
     sys.exit(1 if result.violations else 0)
 
 
-def carry_out(plan: Plan, *, bug: str, logs: Path) -> Result:
+def carry_out(plan: Plan, *, redis: RedisKind, bug: str, logs: Path) -> Result:
     """Run a campaign in a temporary directory; keep its logs in `logs` unless all was well.
 
     Raises:
@@ -69,7 +73,7 @@ def carry_out(plan: Plan, *, bug: str, logs: Path) -> Result:
     clean = False
     try:
         with console.status("") as status:
-            result = asyncio.run(_carry_out(plan, directory, status.update, bug=bug))
+            result = asyncio.run(_carry_out(plan, directory, status.update, redis=redis, bug=bug))
         clean = not result.violations
     finally:
         shutil.rmtree(logs, ignore_errors=True)
@@ -79,9 +83,11 @@ def carry_out(plan: Plan, *, bug: str, logs: Path) -> Result:
     return result
 
 
-async def _carry_out(plan: Plan, directory: Path, tell: Tell, *, bug: str) -> Result:
+async def _carry_out(
+    plan: Plan, directory: Path, tell: Tell, *, redis: RedisKind, bug: str
+) -> Result:
     tell("starting the stores")
-    async with linked_stores(directory / "stores") as stores:
+    async with linked_stores(directory / "stores", kind=redis) as stores:
         return await run_campaign(
             plan, stores, name="soak", directory=directory / "services", tell=tell, bug=bug
         )

@@ -116,10 +116,11 @@ class Arena:
         """Undo every fault; raises StackError if a store or a service does not come back."""
         for proxy in self.links.values():
             proxy.heal()
-        for server in (self.stores.postgres, self.stores.valkey, self.stores.kafka):
+        for server in (self.stores.postgres, self.stores.kafka):
             if server.running:
                 server.resume()
             await asyncio.to_thread(server.start)
+        await self.stores.redis.heal()
         for replica in SERVICES:
             self.cluster.thaw(replica)
             if self.cluster.exit_code(replica) is not None:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaProducer
 
 from campaigns.soak.arena import Arena
 from campaigns.soak.faults import FaultPlan
+from campaigns.soak.redis_servers import client_of
+from inventory_svc.keys import outbox_key
 from seckill.runtime.delay import delay_key
 from tests.kits.faults.history import History
 from tests.kits.faults.kafka_logs import cut_logs
@@ -23,6 +25,16 @@ _POISON = b"\xff this is no order"
 # Field 1 of a reservation event.
 _EVENT = re.compile(rb"\x0a\x1a([0-7][0-9A-HJKMNP-TV-Z]{25})")
 TRIM_EVERY_S = 0.02
+# Reads streams and removes everything, in one step: of a cluster's master, too, where the keys of a
+# transaction must have one slot.
+_EMPTY = """
+local found = {}
+for n = 1, #ARGV do
+  found[n] = redis.call('XRANGE', ARGV[n], '-', '+')
+end
+redis.call('FLUSHALL')
+return found
+"""
 # Keys of a sale.
 _KINDS = ("sale", "stock", "users", "outbox", "backlog")
 
@@ -123,32 +135,42 @@ class Damage:
         return AIOKafkaProducer(bootstrap_servers=self._arena.direct.kafka_bootstrap)
 
     async def _lose_sale(self, plan: FaultPlan) -> str:
-        return await self._lose([self._sku(plan)])
-
-    async def _empty_redis(self, _plan: FaultPlan) -> str:
-        return await self._lose(self._skus, everything=True)
-
-    async def _lose(self, skus: list[str], *, everything: bool = False) -> str:
+        sku = self._sku(plan)
         pipeline = self._redis.pipeline(transaction=True)
-        for sku in skus:
-            pipeline.xrange(f"seckill:outbox:{{{sku}}}")
-        if everything:
-            pipeline.flushall()
-        else:
-            pipeline.delete(*(f"seckill:{kind}:{{{skus[0]}}}" for kind in _KINDS))
-        outboxes = (await pipeline.execute())[: len(skus)]
-        if everything:
-            self._undelay()
+        pipeline.xrange(outbox_key(sku))
+        pipeline.delete(*(f"seckill:{kind}:{{{sku}}}" for kind in _KINDS))
+        entries, _ = await pipeline.execute()
+        return self._lost({sku: _texts(entries)})
+
+    async def _empty_redis(self, plan: FaultPlan) -> str:
+        """Empty Redis, or one master of the cluster with its replica."""
+        servers = self._arena.stores.redis
+        server = await servers.victim(plan)
+        keys = {sku: outbox_key(sku) for sku in self._skus}
+        own = [
+            sku for sku, key in keys.items() if await asyncio.to_thread(servers.has, server, key)
+        ]
+        async with client_of(server) as client:
+            found: Any = await client.eval(_EMPTY, 0, *(keys[sku] for sku in own))
+        self._undelay()
+        outboxes = [[text for _, words in entries for text in words[1::2]] for entries in found]
+        return self._lost(dict(zip(own, outboxes, strict=True)))
+
+    def failed_over(self) -> None:
+        """Note that a replica may have followed its master, without what was not confirmed."""
+        self._undelay()
+
+    def _lost(self, outboxes: Mapping[str, Sequence[bytes]]) -> str:
+        """Note that Redis has lost these sales, with their outboxes."""
         gone = set()
-        for sku, entries in zip(skus, outboxes, strict=True):
-            gone |= self._taken(entries)
+        for sku, texts in outboxes.items():
+            gone |= self._taken(texts)
             self._close(sku)
         self._forget(gone)
-        return f"{len(gone)} reservations were in the outbox"
+        return f"{len(gone)} reservations were in {len(outboxes)} outboxes"
 
-    def _taken(self, entries: Iterable[Any]) -> set[str]:
+    def _taken(self, texts: Sequence[bytes]) -> set[str]:
         """Return the orders of outbox entries that are gone, and note their poison."""
-        texts = [text for _, fields in entries for text in fields.values()]
         self._unpoisoned(texts.count(_POISON))
         return {number.decode() for text in texts for number in _ENTRY.findall(text)}
 
@@ -162,7 +184,7 @@ class Damage:
             pipeline.xrange(key)
             pipeline.xtrim(key, maxlen=0, approximate=False)
             entries, _ = await pipeline.execute()
-            gone |= self._taken(entries)
+            gone |= self._taken(_texts(entries))
             await asyncio.sleep(TRIM_EVERY_S)
         self._strand(gone)
         return f"{len(gone)} reservations"
@@ -253,8 +275,11 @@ class Damage:
         self._histories[sku].tampering.rejecting = True
 
     async def _cut_log(self, plan: FaultPlan) -> str:
-        """Kill Redis, and cut off what it wrote last."""
-        valkey = self._arena.stores.valkey
+        """Kill Redis, or a master of the cluster, and cut off what it wrote last.
+
+        It is back before its replica could follow, which then loses the same.
+        """
+        valkey = await self._arena.stores.redis.victim(plan)
         path = _log_of(valkey.directory)
         size_bytes = path.stat().st_size
         await asyncio.sleep(plan.lasts_s)
@@ -275,6 +300,11 @@ class Damage:
         finally:
             await asyncio.to_thread(valkey.start)
         return f"{len(tail)} bytes, {len(gone)} reservations"
+
+
+def _texts(entries: Iterable[Any]) -> list[bytes]:
+    """Return the values of all fields of outbox entries."""
+    return [text for _, fields in entries for text in fields.values()]
 
 
 def _log_of(directory: Path) -> Path:

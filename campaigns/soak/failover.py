@@ -9,7 +9,7 @@ from typing import Any
 import redis.asyncio
 
 from campaigns.soak.arena import Arena
-from campaigns.soak.stores import DurableValkey
+from campaigns.soak.redis_servers import DurableValkey
 from devstack import StackError
 from devstack.ports import LOOPBACK
 from inventory_svc.keys import generation_key
@@ -28,7 +28,9 @@ class RedisFailover:
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
-        self._primary = arena.stores.valkey
+        primary = arena.stores.redis.single
+        assert primary is not None
+        self._primary = primary
         self._standby = DurableValkey(self._primary.directory.parent / "standby")
 
     async def carry_out(self, lasts_s: float) -> None:

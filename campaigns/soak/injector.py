@@ -5,20 +5,23 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiokafka.errors import KafkaConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from campaigns.soak.arena import Arena
 from campaigns.soak.damage import Damage
 from campaigns.soak.failover import RedisFailover
 from campaigns.soak.faults import FaultPlan, replicas
-from devstack import StackError
+from campaigns.soak.redis_servers import FOLLOWED_FROM_S, RedisServers, client_of
+from devstack import StackError, ValkeyServer
 from devstack.server import Server
 
 SESSIONS_EVERY_S = 0.3
 SCRIPTS_EVERY_S = 0.1
+# What this fault needs is down because of another one.
+NOT_DONE = (OSError, RedisError, RedisClusterException, StackError, KafkaConnectionError)
 
 
 @dataclass
@@ -76,8 +79,7 @@ class Injector:
         try:
             async with self._locks[plan.target]:
                 fault.note = await self._kinds[plan.kind](plan)
-        except (OSError, RedisError, StackError, KafkaConnectionError) as error:
-            # What this fault needs is down because of another fault.
+        except NOT_DONE as error:
             fault.note = f"not done: {error!r}"[:120]
         fault.ended_s = self._arena.now_s
 
@@ -182,16 +184,9 @@ class Injector:
         proxy.delay_s = 0.0
         return ""
 
-    def _server(self, name: str) -> Server:
-        stores = self._arena.stores
-        servers: dict[str, Server] = {
-            "redis": stores.valkey,
-            "kafka": stores.kafka,
-            "postgres": stores.postgres,
-        }
-        return servers[name]
-
     async def _kill_store(self, plan: FaultPlan) -> str:
+        if plan.target == "redis":
+            return await self._kill_redis(plan)
         server = self._server(plan.target)
         await asyncio.to_thread(server.kill)
         await asyncio.sleep(plan.lasts_s)
@@ -199,12 +194,53 @@ class Injector:
         return ""
 
     async def _freeze_store(self, plan: FaultPlan) -> str:
+        if plan.target == "redis":
+            return await self._freeze_redis(plan)
         server = self._server(plan.target)
         server.pause()
         await asyncio.sleep(plan.lasts_s)
         with suppress(StackError):
             server.resume()
         return ""
+
+    def _server(self, name: str) -> Server:
+        stores = self._arena.stores
+        servers: dict[str, Server] = {"kafka": stores.kafka, "postgres": stores.postgres}
+        return servers[name]
+
+    async def _kill_redis(self, plan: FaultPlan) -> str:
+        server = await self._redis.victim(plan)
+        await asyncio.to_thread(server.kill)
+        try:
+            await self._be_away(server, plan.lasts_s)
+        finally:
+            await asyncio.to_thread(server.start)
+        return self._followed(server)
+
+    async def _freeze_redis(self, plan: FaultPlan) -> str:
+        server = await self._redis.victim(plan)
+        server.pause()
+        try:
+            await self._be_away(server, plan.lasts_s)
+        finally:
+            with suppress(StackError):
+                server.resume()
+        return self._followed(server)
+
+    async def _be_away(self, server: ValkeyServer, away_s: float) -> None:
+        await asyncio.sleep(away_s)
+        await self._redis.until_followed(server, away_s=away_s)
+
+    def _followed(self, server: ValkeyServer) -> str:
+        """Note what a server that was away may have lost: what its replica did not have."""
+        if self._redis.cluster is None:
+            return ""
+        self._damage.failed_over()
+        return f"port {server.port}"
+
+    @property
+    def _redis(self) -> RedisServers:
+        return self._arena.stores.redis
 
     async def _end_sessions(self, plan: FaultPlan) -> str:
         ended = 0
@@ -220,25 +256,40 @@ class Injector:
     async def _flush_scripts(self, plan: FaultPlan) -> str:
         deadline_s = time.monotonic() + plan.lasts_s
         while time.monotonic() < deadline_s:
-            await self._arena.reader.redis.script_flush()
+            for server in self._redis.all:
+                async with client_of(server) as client:
+                    await client.script_flush()
             await asyncio.sleep(SCRIPTS_EVERY_S)
         return ""
 
     async def _fill_redis(self, plan: FaultPlan) -> str:
         """Let Redis refuse whatever needs memory."""
-        redis = self._arena.reader.redis
-        await redis.config_set("maxmemory", 1)
-        try:
-            await asyncio.sleep(plan.lasts_s)
-        finally:
-            await redis.config_set("maxmemory", 0)
+        async with client_of(await self._redis.victim(plan)) as client:
+            await client.config_set("maxmemory", 1)
+            try:
+                await asyncio.sleep(plan.lasts_s)
+            finally:
+                await client.config_set("maxmemory", 0)
         return ""
 
     async def _fail_over_redis(self, plan: FaultPlan) -> str:
-        await RedisFailover(self._arena).carry_out(plan.lasts_s)
-        return ""
+        if self._redis.cluster is None:
+            await RedisFailover(self._arena).carry_out(plan.lasts_s)
+            return ""
+        server = await self._redis.victim(plan)
+        replica = await self._redis.hand_over(server)
+        await asyncio.sleep(plan.lasts_s)
+        await self._redis.hand_over(replica)
+        return f"port {server.port}"
 
     async def _stale_master(self, plan: FaultPlan) -> str:
-        """Fail over, and let one replica of a service stay with the old primary."""
+        """Fail over, and let one replica of a service stay with the old primary.
+
+        In a cluster: freeze a master until it is followed. It wakes with all its callers.
+        """
+        if self._redis.cluster is not None:
+            return await self._freeze_redis(
+                replace(plan, lasts_s=max(plan.lasts_s, FOLLOWED_FROM_S))
+            )
         await RedisFailover(self._arena).leave_behind(plan.lasts_s, link=plan.detail)
         return ""

@@ -16,13 +16,14 @@ from campaigns.soak.campaign import Result
 SHOWN_MAX = 20
 
 
-def summarize(result: Result) -> dict[str, Any]:
-    """Return the whole result as plain values."""
+def summarize(result: Result, *, redis: str) -> dict[str, Any]:
+    """Return the whole result as plain values; `redis`: what it was, "single" or "cluster"."""
     plan = result.plan
     return {
         "seed": plan.seed,
         "minutes": plan.seconds / 60,
         "plan": plan.digest,
+        "redis": redis,
         "planted_bug": result.bug or None,
         "verdict": "violated" if result.violations else "clean",
         "violations": result.violations,

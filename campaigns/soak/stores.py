@@ -4,23 +4,29 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 import asyncpg
-import redis.asyncio
 
 from campaigns.soak.faults import LINKS
+from campaigns.soak.redis_servers import DurableValkey, RedisServers, durable_cluster
 from devstack import (
     KafkaServer,
     LocalSettings,
     LocalStack,
     PostgresServer,
-    ProcessSpec,
     Stores,
-    ValkeyServer,
 )
 from devstack.ports import LOOPBACK, pick_free_port
-from tests.kits.faults.proxy import FaultProxy
+from tests.kits.faults.proxy import ClusterProxy, FaultProxy
+
+
+class RedisKind(StrEnum):
+    """What a campaign has for Redis."""
+
+    SINGLE = "single"
+    CLUSTER = "cluster"
 
 
 class LinkedKafka(KafkaServer):
@@ -48,17 +54,9 @@ class LinkedKafka(KafkaServer):
         self._properties_path.write_text("\n".join(changed) + "\n")
 
 
-class DurableValkey(ValkeyServer):
-    """A Valkey that syncs each write: it loses exactly what a fault cuts off its log."""
-
-    def _spec(self) -> ProcessSpec:
-        spec = super()._spec()
-        return replace(spec, command=[*spec.command, "--appendfsync", "always"])
-
-
 @dataclass
 class LinkedStores:
-    """Three running servers, and the addresses at which each service finds them.
+    """Three running stores, and the addresses at which each service finds them.
 
     Attributes:
         direct: addresses without a proxy.
@@ -66,7 +64,7 @@ class LinkedStores:
         versions: of the servers, by name.
     """
 
-    valkey: ValkeyServer
+    redis: RedisServers
     kafka: LinkedKafka
     postgres: PostgresServer
     direct: Stores
@@ -75,8 +73,7 @@ class LinkedStores:
 
     async def fresh(self, name: str) -> Stores:
         """Empty Redis, create a database of that name, and return addresses without a proxy."""
-        async with redis.asyncio.Redis.from_url(self.direct.redis_url) as client:
-            await client.flushall()
+        await self.redis.empty()
         connection = await asyncpg.connect(self.direct.postgres_dsn)
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
@@ -87,7 +84,9 @@ class LinkedStores:
         """Return the settings with which one replica finds its stores."""
         found = {}
         if link := self.proxies.get(f"{replica}>redis"):
-            found["redis_url"] = f"redis://{LOOPBACK}:{link.port}/0"
+            found["redis_url"] = (
+                link.url if isinstance(link, ClusterProxy) else f"redis://{LOOPBACK}:{link.port}/0"
+            )
         if link := self.proxies.get(f"{replica}>kafka"):
             found["kafka_bootstrap"] = f"{LOOPBACK}:{link.port}"
         if link := self.proxies.get(f"{replica}>postgres"):
@@ -97,13 +96,16 @@ class LinkedStores:
 
 
 @asynccontextmanager
-async def linked_stores(directory: Path) -> AsyncIterator[LinkedStores]:
-    """Start three servers of the campaign's own; they end with the context.
+async def linked_stores(
+    directory: Path, *, kind: RedisKind = RedisKind.SINGLE
+) -> AsyncIterator[LinkedStores]:
+    """Start three stores of the campaign's own; they end with the context.
 
     Raises:
         StackError: one cannot be started.
     """
-    stack = LocalStack(LocalSettings(directory=directory))
+    is_cluster = kind is RedisKind.CLUSTER
+    stack = LocalStack(LocalSettings(directory=directory, cluster=is_cluster))
     kafka_ports = {link: pick_free_port() for link in LINKS if link.endswith(">kafka")}
     async with AsyncExitStack() as running:
         proxies: dict[str, FaultProxy] = {}
@@ -114,18 +116,28 @@ async def linked_stores(directory: Path) -> AsyncIterator[LinkedStores]:
             proxied={link: (port, proxies[link].port) for link, port in kafka_ports.items()},
         )
         stack.kafka = kafka
-        stack.valkey = DurableValkey(directory / "valkey")
+        if is_cluster:
+            stack.valkey_cluster = durable_cluster(directory / "valkey")
+        else:
+            stack.valkey = DurableValkey(directory / "valkey")
         running.callback(stack.stop)
         direct = await asyncio.to_thread(stack.start)
         assert stack.postgres is not None
-        ports = {"redis": stack.valkey.port, "postgres": stack.postgres.port}
-        for link in LINKS:
+        servers = RedisServers(single=stack.valkey, cluster=stack.valkey_cluster)
+        redis_ports = [server.port for server in servers.all]
+        for number, link in enumerate(LINKS):
             store = link.partition(">")[2]
-            if store in ports:
-                proxy = FaultProxy(LOOPBACK, ports[store])
-                proxies[link] = await running.enter_async_context(proxy.running())
+            if store == "redis" and is_cluster:
+                proxy: FaultProxy = ClusterProxy(f"127.0.1.{1 + number}", redis_ports)
+            elif store == "redis":
+                proxy = FaultProxy(LOOPBACK, *redis_ports)
+            elif store == "postgres":
+                proxy = FaultProxy(LOOPBACK, stack.postgres.port)
+            else:
+                continue
+            proxies[link] = await running.enter_async_context(proxy.running())
         yield LinkedStores(
-            valkey=stack.valkey,
+            redis=servers,
             kafka=kafka,
             postgres=stack.postgres,
             direct=direct,

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+
+from devstack.ports import LOOPBACK
 
 CHUNK_BYTES = 65_536
 # SO_LINGER on with 0 seconds: closing sends a reset.
@@ -66,7 +68,7 @@ class FaultProxy:
         if self._refusing:
             return
         try:
-            up_reader, up_writer = await asyncio.open_connection(*self._upstream)
+            up_reader, up_writer = await asyncio.open_connection(*self._upstream_of(writer))
         except OSError:
             return
         self._connections[writer] = up_writer
@@ -99,15 +101,54 @@ class FaultProxy:
         # Also if it is cancelled before it has started.
         task.add_done_callback(lambda _: writer.transport.abort())
 
+    def _upstream_of(self, _writer: asyncio.StreamWriter) -> tuple[str, int]:
+        """Return host and port that a new connection leads to."""
+        return self._upstream
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FaultProxy"]:
         """Listen on a free port of loopback, and set `port`."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with self._listening(LOOPBACK, [0]) as ports:
+            self.port = ports[0]
             yield self
+
+    @asynccontextmanager
+    async def _listening(self, host: str, ports: Sequence[int]) -> AsyncIterator[list[int]]:
+        servers = [await asyncio.start_server(self._accept, host, port) for port in ports]
+        try:
+            yield [server.sockets[0].getsockname()[1] for server in servers]
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class ClusterProxy(FaultProxy):
+    """Between one service and all nodes of a Redis Cluster, whichever of them it asks.
+
+    It has an address of loopback of its own, and on it the ports of the nodes. The nodes do not
+    name a host (cluster-preferred-endpoint-type unknown-endpoint), so that the service asks all of
+    them at the address by which it knows one.
+    """
+
+    def __init__(self, host: str, ports: Sequence[int]) -> None:
+        """`host`: where it listens, of 127.0.0.0/8; `ports`: of the nodes."""
+        super().__init__(LOOPBACK, ports[0])
+        self._host = host
+        self._ports = ports
+
+    @property
+    def url(self) -> str:
+        """redis:// address that names all nodes."""
+        return "redis://" + ",".join(f"{self._host}:{port}" for port in self._ports)
+
+    def _upstream_of(self, writer: asyncio.StreamWriter) -> tuple[str, int]:
+        return LOOPBACK, int(writer.get_extra_info("sockname")[1])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["FaultProxy"]:
+        """Listen in the place of each node."""
+        async with self._listening(self._host, self._ports):
+            yield self

@@ -16,7 +16,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgre
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import DataError, ResponseError
 
 from devstack import Stores
 from seckill.runtime.delay import delay_key
@@ -230,6 +230,24 @@ def _hold(text: str) -> Hold:
     return Hold(order_no=number, quantity=int(quantity), live=not text.startswith("-"))
 
 
+class _ClusterReader(redis.asyncio.RedisCluster):
+    """Knows where a node is that the others name by its port alone: where they are."""
+
+    async def _execute_command(self, target_node: ClusterNode, *args: Any, **kwargs: Any) -> Any:
+        deadline_s = time.monotonic() + CONVERGE_TIMEOUT_S
+        while True:
+            try:
+                return await super()._execute_command(target_node, *args, **kwargs)
+            except DataError:
+                # A slot has moved, to a node without a host: the map names all of them.
+                if time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(INTERVAL_S)
+                await self.nodes_manager.initialize()
+                slot = await self._determine_slot(*args)
+                target_node = self.nodes_manager.get_node_from_slot(slot)
+
+
 def redis_client(stores: Stores) -> "redis.asyncio.Redis":
     """Return a client of redis-py's own: another than the services have for a cluster."""
     retry = Retry(NoBackoff(), RETRIES_MAX)
@@ -237,9 +255,7 @@ def redis_client(stores: Stores) -> "redis.asyncio.Redis":
         return redis.asyncio.Redis.from_url(stores.redis_url, retry=retry)
     nodes = stores.redis_url.removeprefix("redis://").split(",")
     startup = [ClusterNode(*node.split(":")) for node in nodes]
-    client: Any = redis.asyncio.RedisCluster(
-        startup_nodes=startup, retry=retry, require_full_coverage=False
-    )
+    client: Any = _ClusterReader(startup_nodes=startup, retry=retry, require_full_coverage=False)
     return cast("redis.asyncio.Redis", client)
 
 
