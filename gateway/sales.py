@@ -10,8 +10,9 @@ What remains are the milliseconds in which a restock's notice is on its way: a b
 returned unit through another replica just then, and asks here, may be told "sold out" once, and the
 truth on their next attempt.
 
-A sku that is not among them does not exist, so nobody who invents skus reaches inventory. A sale
-that was created a moment ago is waited for: its notice is on its way.
+A sku that is not among them does not exist, or its sale is archived, which the stream leaves out.
+A sale that was created a moment ago is waited for: its notice is on its way. Then inventory is
+asked, for so few at once that who invents skus keeps neither it nor the database busy.
 """
 
 import asyncio
@@ -38,6 +39,8 @@ NOTICE_WAIT_S = 0.25
 ReadUnpaid = Callable[[str], Awaitable[sale_pb2.UnpaidUnits | None]]
 # Of the look-ups at once, what unknown skus may take while the stream is down.
 UNKNOWN_SHARE = 0.25
+# How many of them are asked for at once while it is up: only archived sales can be found then.
+UNTOLD_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Sales:
         self._lookups: dict[str, asyncio.Task[bytes]] = {}
         self._unknown_lookups: dict[str, asyncio.Task[bytes]] = {}
         # Skus that the stream may tell of in a moment.
-        self._awaited: dict[str, asyncio.Future[bool]] = {}
+        self._awaited: dict[str, asyncio.Future[None]] = {}
         # None while the stream is up.
         self._down_since_s: float | None = float("-inf")
 
@@ -120,17 +123,15 @@ class Sales:
         payload = self._kept(sku)
         if payload is not None:
             return payload
-        if sku not in self._views and self._down_since_s is None:
-            await self._until_told(sku)
+        await self._until_told(sku)
         return await self._look_up_once(sku)
 
     async def find(self, sku: str) -> None:
         """Return once the sale is known to `get`. Raises what `read` raises."""
         if sku in self._views or self._kept(sku) is not None:
             return
-        if self._down_since_s is None:
-            await self._until_told(sku)
-        else:
+        await self._until_told(sku)
+        if sku not in self._views:
             await self._look_up_once(sku)
 
     def _kept(self, sku: str) -> bytes | None:
@@ -143,7 +144,9 @@ class Sales:
         return answer.payload
 
     async def _until_told(self, sku: str) -> None:
-        """Wait for the stream to tell of a sale. Raises SaleNotFound if it does not, soon."""
+        """Wait a moment for the stream to tell of a sale, if it is up and has not yet."""
+        if sku in self._views or self._down_since_s is not None:
+            return
         notice = self._awaited.get(sku)
         if notice is None:
             if len(self._awaited) >= self._lookups_max:
@@ -151,14 +154,12 @@ class Sales:
             loop = asyncio.get_running_loop()
             notice = self._awaited[sku] = loop.create_future()
             loop.call_later(NOTICE_WAIT_S, self._stop_waiting, sku, notice)
-        if not await asyncio.shield(notice):
-            raise SaleNotFound(metadata={"sku": sku})
+        await asyncio.shield(notice)
 
-    def _stop_waiting(self, sku: str, notice: asyncio.Future[bool]) -> None:
+    def _stop_waiting(self, sku: str, notice: asyncio.Future[None]) -> None:
         if not notice.done():
             del self._awaited[sku]
-            self._answers.put(sku, _Answer(None, time.monotonic() + ANSWER_KEPT_S))
-            notice.set_result(False)
+            notice.set_result(None)
 
     async def _look_up_once(self, sku: str) -> bytes:
         """One question at a time for each sku; unknown ones leave room to the sales that exist."""
@@ -166,6 +167,9 @@ class Sales:
         lookups = self._lookups if known else self._unknown_lookups
         lookup = lookups.get(sku)
         if lookup is None:
+            if not known and self._down_since_s is None and len(lookups) >= UNTOLD_MAX:
+                self._answers.put(sku, _Answer(None, time.monotonic() + ANSWER_KEPT_S))
+                raise SaleNotFound(metadata={"sku": sku})
             most = self._lookups_max if known else self._lookups_max * UNKNOWN_SHARE
             if len(lookups) >= max(1, most):
                 raise Overloaded("too many sales are being looked up", wait_s=LOOKUP_TIMEOUT_S / 2)
@@ -240,5 +244,5 @@ class Sales:
             self._answers.drop(sale.terms.sku)
             notice = self._awaited.pop(sale.terms.sku, None)
             if notice is not None:
-                notice.set_result(True)
+                notice.set_result(None)
         SOLD_OUT_SALES_COUNT.set(sum(view.sold_out for view in self._views.values()))

@@ -288,13 +288,20 @@ def _changes(sku: str, order: str, token: str) -> Iterator[sale_pb2.SaleChange]:
             request.page_token = page.next_page_token
 
 
+def _state_of(sale: sale_pb2.Sale) -> str:
+    if sale.loaded:
+        return state_name(sale.state)
+    # Of a sale that Redis has lost nothing is told.
+    return "archived" if sale.state == sale_pb2.SALE_STATE_CLOSED else "not loaded"
+
+
 def _table(sales: list[sale_pb2.Sale]) -> TextTable:
     rows = table(("sku", "state", "left", "of", "price"), ("start", "end", "title"))
     for sale in sales:
         terms = sale.terms
         rows.add_text(
             terms.sku,
-            state_name(sale.state) if sale.loaded else "not loaded",
+            _state_of(sale),
             str(sale.remaining_units),
             str(terms.total_units),
             show_money(terms.unit_price),

@@ -11,14 +11,14 @@ from inventory_svc.outbox.relay import Relay
 from inventory_svc.rpc import requests
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.rebuild import Rebuilder
-from inventory_svc.sales.registry import Metadata, SaleRegistry
-from inventory_svc.sales.sales import Changes, Sales, to_changes, to_fields
+from inventory_svc.sales.registry import ANSWER_TTL_S, Metadata, SaleRegistry
+from inventory_svc.sales.sales import Changes, Sales, to_archived, to_changes, to_fields
 from inventory_svc.sales.sync import SaleSync
 from inventory_svc.sales.watch import SalesWatch
 from inventory_svc.settings import InventorySettings
 from inventory_svc.stock.holds import HoldsReader
 from inventory_svc.stock.loader import SaleLoader
-from inventory_svc.stock.stock import Decisions, Stock
+from inventory_svc.stock.stock import Decisions, Stock, all_ended
 from inventory_svc.stock.stories import BuyerStories
 from seckill.errors import (
     REQUEST_CHANGES,
@@ -91,8 +91,8 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         registered = await self._registry.register(
             terms, timeout_s=time_left_s(context, self._order_timeout_s)
         )
-        await self._sales.remember(sku)
         if registered.created:
+            await self._sales.remember(sku)
             await self._loader.load(
                 sku,
                 to_fields(registered.terms, now_ms=now_ms),
@@ -100,9 +100,16 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
                 units=registered.terms.total_units,
                 timeout_s=time_left_s(context, self._redis_timeout_s),
             )
-        elif not (await self._sales.read([sku]))[0].loaded:
-            # Redis has lost it, or the first call ended before it was loaded.
-            await self._rebuild_lost(sku, timeout_s=time_left_s(context, self._rebuild_timeout_s))
+        else:
+            (sale,) = await self._sales.read([sku])
+            archived = None if sale.loaded else await self._find_archived(sku, context)
+            if archived is not None:
+                return inventory_pb2.CreateSaleResponse(sale=to_archived(archived))
+            await self._sales.remember(sku)
+            if not sale.loaded:
+                # Redis has lost it, or the first call ended before it was loaded.
+                timeout_s = time_left_s(context, self._rebuild_timeout_s)
+                await self._rebuild_lost(sku, timeout_s=timeout_s)
         sale = await self._loaded_sale(sku)
         await self._watch.refresh([sku])
         return inventory_pb2.CreateSaleResponse(sale=sale)
@@ -122,7 +129,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
                 sku, given, timeout_s=time_left_s(context, self._operator_timeout_s)
             )
         except SaleNotLoaded:
-            await self._require_registered(sku, context)
+            await self._refuse_archived(sku, context)
             raise
         # In force first, then on record: a pause must not wait for the database.
         try:
@@ -169,7 +176,8 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         requests.check_sku(request.sku)
         (sale,) = await self._sales.read([request.sku])
         if not sale.loaded:
-            await self._require_registered(request.sku, context)
+            archived = await self._find_archived(request.sku, context)
+            sale = sale if archived is None else to_archived(archived)
         return inventory_pb2.GetSaleResponse(sale=sale)
 
     async def ListSales(
@@ -224,10 +232,16 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         )
         if reasons:
             raise SaleStateConflict(f"it cannot be archived: {'; '.join(reasons)}")
+        # On record first: from then on what Redis lacks of it is not lost.
+        recorded = await self._registry.record_archive(
+            sku,
+            metadata=_authorization(context),
+            timeout_s=time_left_s(context, self._order_timeout_s),
+        )
         if known:
             await self._sales.forget(sku)
             await self._watch.refresh([sku])
-        return inventory_pb2.ArchiveSaleResponse(archived=known)
+        return inventory_pb2.ArchiveSaleResponse(archived=known or recorded)
 
     async def Reserve(
         self, request: inventory_pb2.ReserveRequest, context: Context
@@ -260,8 +274,10 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
                 request.sku, request.items, timeout_s=time_left_s(context, self._redis_timeout_s)
             )
         except SaleNotLoaded:
-            await self._require_registered(request.sku, context)
-            raise
+            # Not an answer from before: a rebuild may have read the orders since.
+            if await self._find_archived(request.sku, context, max_age_s=0.0) is None:
+                raise
+            units = [0] * len(request.items)
         return inventory_pb2.ReleaseResponse(released_units=units)
 
     async def RebuildSale(
@@ -297,7 +313,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         requests.check_sku(request.sku)
         (sale,) = await self._sales.read([request.sku])
         if not sale.loaded:
-            await self._require_registered(request.sku, context)
+            await self._refuse_archived(request.sku, context)
             raise SaleNotLoaded(metadata={"sku": request.sku})
         async for part in self._holds.read(request.sku):
             yield part
@@ -365,8 +381,9 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         try:
             decisions = await self._stock.reserve(sku, items, timeout_s=timeout_s)
         except SaleNotLoaded:
-            await self._require_registered(sku, context)
-            raise
+            if await self._find_archived(sku, context) is None:
+                raise
+            return all_ended(len(items))
         except (OutcomeUnknown, asyncio.CancelledError):
             # It may have reserved. Of a sale that is not known the outbox is not to be created.
             if self._watch.knows(sku):
@@ -411,16 +428,41 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             raise SaleNotLoaded(metadata={"sku": sku})
         return sale
 
-    async def _require_registered(self, sku: str, context: Context) -> None:
-        """Raise SaleNotFound unless the sale exists, in Redis or in the database."""
-        if not await self._is_registered(sku, context):
+    async def _refuse_archived(self, sku: str, context: Context) -> None:
+        """Raise SaleStateConflict if a sale is archived; return if Redis has lost it.
+
+        Raises SaleNotFound, too, if there is no such sale.
+        """
+        if await self._find_archived(sku, context) is not None:
+            raise SaleStateConflict(
+                "the sale is archived; a rebuild brings it back", metadata={"sku": sku}
+            )
+
+    async def _find_archived(
+        self, sku: str, context: Context, *, max_age_s: float = ANSWER_TTL_S
+    ) -> order_pb2.SaleRecord | None:
+        """Return the record of a sale that is not loaded if it is archived, None if it is lost.
+
+        `max_age_s`: how old that may be. Raises SaleNotFound if there is no such sale.
+        """
+        if await self._is_listed(sku):
+            return None
+        record = await self._registry.look_up(
+            sku, timeout_s=time_left_s(context, self._order_timeout_s), max_age_s=max_age_s
+        )
+        if record is None:
             raise SaleNotFound(metadata={"sku": sku})
+        return record if record.HasField("archive_time") else None
+
+    async def _is_listed(self, sku: str) -> bool:
+        """Return whether Redis has a sale, or has lost it."""
+        return self._watch.knows(sku) or await self._sales.known(sku)
 
     async def _is_registered(self, sku: str, context: Context) -> bool:
-        if self._watch.knows(sku) or await self._sales.known(sku):
+        if await self._is_listed(sku):
             return True
         timeout_s = time_left_s(context, self._order_timeout_s)
-        return await self._registry.registered(sku, timeout_s=timeout_s)
+        return await self._registry.look_up(sku, timeout_s=timeout_s) is not None
 
 
 def _changes_of(request: inventory_pb2.UpdateSaleRequest) -> Changes:

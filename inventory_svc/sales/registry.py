@@ -13,7 +13,7 @@ from seckill.validation import BATCH_MAX
 
 ORDER_SERVICE = "seckill.v1.OrderService"
 # Methods of OrderService that may be retried.
-READS = ("GetSaleTotals", "GetSaleRecord", "ListOpenSales")
+READS = ("GetSaleRecord", "ListOpenSales")
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 # How long an answer about an unknown sku is kept, and for how many skus.
 ANSWER_TTL_S = 1.0
@@ -39,8 +39,8 @@ class SaleRegistry:
         self._stub = stub
         self._clock = clock
         self._timeout_s = timeout_s
-        # sku → (whether it is registered, until when that is kept).
-        self._answers: dict[str, tuple[bool, float]] = {}
+        # sku → (what is on record, until when that is kept).
+        self._answers: dict[str, tuple[order_pb2.SaleRecord | None, float]] = {}
 
     async def register(
         self, terms: sale_pb2.SaleTerms, *, timeout_s: float
@@ -149,21 +149,45 @@ class SaleRegistry:
             known |= {number for number, order in zip(chunk, answer.orders, strict=True) if order}
         return known
 
-    async def registered(self, sku: str, *, timeout_s: float) -> bool:
-        """Return whether the sale exists; True if OrderService does not answer.
+    async def record_archive(self, sku: str, *, metadata: Metadata, timeout_s: float) -> bool:
+        """Put on record that a sale is archived, for the operator of `metadata`.
 
-        A caller that is told "not loaded" comes back, one that is told "not found" gives up.
+        Returns:
+            Whether it was not so before. Raises what OrderService answers.
         """
-        known = self._answers.get(sku)
-        if known is not None and self._clock.monotonic_s() < known[1]:
-            return known[0]
-        request = order_pb2.GetSaleTotalsRequest(sku=sku)
-        exists = True
+        request = order_pb2.RecordArchiveRequest(sku=sku)
+        with order_faults():
+            answer = await self._stub.RecordArchive(request, metadata=metadata, timeout=timeout_s)
+        self._answers.pop(sku, None)
+        return answer.recorded
+
+    async def look_up(
+        self, sku: str, *, timeout_s: float, max_age_s: float = ANSWER_TTL_S
+    ) -> order_pb2.SaleRecord | None:
+        """Return what is on record of a sale, None if there is no such sale.
+
+        A record without anything if OrderService does not answer: a caller that is told "not
+        loaded" comes back, one that is told "not found" gives up.
+
+        Args:
+            max_age_s: how old an answer that was kept may be.
+        """
+        now_s = self._clock.monotonic_s()
+        kept = self._answers.get(sku)
+        if kept is not None and now_s < kept[1] - ANSWER_TTL_S + max_age_s:
+            return kept[0]
+        request = order_pb2.GetSaleRecordRequest(sku=sku)
+        record: order_pb2.SaleRecord | None = order_pb2.SaleRecord()
         try:
-            await self._stub.GetSaleTotals(request, timeout=min(timeout_s, self._timeout_s))
+            answer = await self._stub.GetSaleRecord(
+                request, timeout=min(timeout_s, self._timeout_s)
+            )
+            record = answer.sale
         except grpc.aio.AioRpcError as error:
-            exists = error.code() is not grpc.StatusCode.NOT_FOUND
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                record = None
         if len(self._answers) >= ANSWERS_MAX:
             self._answers.clear()
-        self._answers[sku] = (exists, self._clock.monotonic_s() + ANSWER_TTL_S)
-        return exists
+        # From before the question: what it tells may be as old.
+        self._answers[sku] = (record, now_s + ANSWER_TTL_S)
+        return record

@@ -106,6 +106,11 @@ def to_sale(sku: str, fields: Mapping[bytes, bytes], stock: bytes | None) -> sal
     return sale
 
 
+def to_archived(record: order_pb2.SaleRecord) -> sale_pb2.Sale:
+    """Return an archived sale, of which Redis has nothing."""
+    return sale_pb2.Sale(terms=record.terms, state=record.state)
+
+
 def to_changes(
     *,
     state: sale_pb2.SaleState.ValueType,

@@ -49,7 +49,7 @@ _OUTCOMES = {
     8: inventory_pb2.PURCHASE_OUTCOME_LIMIT_EXCEEDED,
     9: inventory_pb2.PURCHASE_OUTCOME_OTHER_QUANTITY,
 }
-_RESERVED, _OVER_LIMIT = 1, 8
+_RESERVED, _ENDED, _OVER_LIMIT = 1, 5, 8
 _NOT_LOADED, _BACKLOG_FULL = -1, -2
 # Answers without an order number are all alike; copied into the response, never changed.
 _OTHER_SKU = ReserveResult(outcome=inventory_pb2.PURCHASE_OUTCOME_OTHER_SKU)
@@ -244,6 +244,12 @@ def _with_foreign(decisions: Decisions, foreign: set[int]) -> Decisions:
     metrics.ATTEMPTS_BY_OUTCOME[_OTHER_SKU.outcome].inc(len(foreign))
     results = [_OTHER_SKU if index in foreign else next(own) for index in range(count)]
     return replace(decisions, results=results)
+
+
+def all_ended(attempts: int) -> Decisions:
+    """Return what so many attempts are told of a sale that is archived: Redis was not asked."""
+    decisions = _decisions([_ENDED] * attempts, [b""] * attempts, remaining_units=0)
+    return replace(decisions, remaining_units=None)
 
 
 def _decisions(codes: list[int], order_nos: list[bytes], *, remaining_units: int) -> Decisions:

@@ -17,7 +17,7 @@ from order_svc.db.statements import statement
 from seckill.errors import DependencyUnavailable
 
 # Revision that this release needs. A newer one is fine: revisions only add.
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0015"
 SCHEMA_POLL_S = 0.5
 RETRY_DELAY_S = 0.01
 _POOLER_ADVICE = "; behind a pooler in transaction mode set SECKILL_POSTGRES_POOLER=transaction"

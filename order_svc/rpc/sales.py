@@ -71,6 +71,17 @@ class SaleHandlers:
         log.info("sale looked at for its archive", sku=request.sku, operator=operator, left=reasons)
         return order_pb2.CheckSaleSettledResponse(reasons=reasons)
 
+    async def archive(
+        self, request: order_pb2.RecordArchiveRequest, context: Context
+    ) -> order_pb2.RecordArchiveResponse:
+        """Handle RecordArchive."""
+        operator = await self._operators.admit(context)
+        check_sku(request.sku)
+        recorded = await self._sales.archive(request.sku)
+        if recorded:
+            log.info("sale archived", sku=request.sku, operator=operator)
+        return order_pb2.RecordArchiveResponse(recorded=recorded)
+
     async def remove_shadow(
         self, request: order_pb2.RemoveShadowSaleRequest, context: Context
     ) -> order_pb2.RemoveShadowSaleResponse:

@@ -57,6 +57,11 @@ class OrderService(OrderServiceServicer):
     ) -> pb.CheckSaleSettledResponse:
         return await self._sales.check_settled(request, context)
 
+    async def RecordArchive(
+        self, request: pb.RecordArchiveRequest, context: Context
+    ) -> pb.RecordArchiveResponse:
+        return await self._sales.archive(request, context)
+
     async def RemoveShadowSale(
         self, request: pb.RemoveShadowSaleRequest, context: Context
     ) -> pb.RemoveShadowSaleResponse:

@@ -63,6 +63,7 @@ def record_of(row: Row) -> order_pb2.SaleRecord:
         epoch=row["epoch"],
         sold_units=row["sold"],
         terms_revision=row["terms_revision"],
+        archive_time=timestamp(row["archived_at"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from order_svc.db.database import Database, Row
 from order_svc.sales.model import sale_columns
-from seckill.errors import SaleExists, SaleNotFound
+from seckill.errors import SaleExists, SaleNotFound, SaleStateConflict
 from seckill.v1 import sale_pb2
 
 # Columns that find_sale.sql has as registered, too.
@@ -60,3 +60,17 @@ class SaleRepository:
         row = rows[0]
         reasons = [] if row["state"] == "closed" else [f"it is on record as {row['state']}"]
         return reasons + [f"{row[column]:,} {what}" for column, what in LEFT.items() if row[column]]
+
+    async def archive(self, sku: str) -> bool:
+        """Put a closed sale on record as archived; return whether it was not so before.
+
+        Raises SaleNotFound, and SaleStateConflict if it is not closed on record.
+        """
+        if await self._database.fetch("sales/archive_sale", sku):
+            return True
+        rows = await self._database.fetch("sales/snapshot_sale", sku)
+        if not rows:
+            raise SaleNotFound
+        if rows[0]["archived_at"] is None:
+            raise SaleStateConflict("only a closed sale is archived")
+        return False

@@ -77,6 +77,7 @@ TABLE: Mapping[str, tuple[str, Mapping[str, frozenset[str]]]] = {
             "RegisterSale": _only(INVENTORY),
             "RemoveShadowSale": _only(INVENTORY),
             "CheckSaleSettled": _only(INVENTORY),
+            "RecordArchive": _only(INVENTORY),
             "GetOrder": _OPERATORS | _only(SHOP),
             "BatchGetOrders": _only(GATEWAY, INVENTORY),
             "ListOrders": _OPERATORS,

@@ -46,6 +46,7 @@ class SaleView:
     def of(cls, sale: sale_pb2.Sale) -> "SaleView":
         """Return the view of a snapshot."""
         terms = sale.terms
+        is_archived = not sale.loaded and sale.state == sale_pb2.SALE_STATE_CLOSED
         return cls(
             state=sale.state,
             start_s=terms.start_time.ToNanoseconds() / 1e9,
@@ -54,6 +55,8 @@ class SaleView:
             limit=(terms.purchase_limit or 1) if sale.loaded else PURCHASE_LIMIT_MAX,
             sold_out=sale.sold_out,
             loaded=sale.loaded,
+            # Nobody is told anything else of an archived sale.
+            holders=set() if is_archived else None,
         )
 
     def refusal(self, now_s: float) -> int | None:
@@ -61,7 +64,7 @@ class SaleView:
 
         `now_s`: Unix time by our own clock.
         """
-        if not self.loaded:
+        if not self.loaded and self.state != sale_pb2.SALE_STATE_CLOSED:
             return None
         if self.state == sale_pb2.SALE_STATE_CLOSED or now_s > self.end_s + CLOCK_SKEW_S:
             return inventory_pb2.PURCHASE_OUTCOME_ENDED

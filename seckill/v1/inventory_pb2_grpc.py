@@ -175,7 +175,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSale(self, request, context):
-        """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown.
+        """Returns one sale with its remaining units; an archived one closed and not loaded. NOT_FOUND if the
+        sku is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,7 +201,9 @@ class InventoryServiceServicer:
     def ArchiveSale(self, request, context):
         """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
         AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
-        ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+        ListOrders read them; RebuildSale brings it back, closed, and nothing else does. Until then GetSale
+        says that it is closed, attempts are ENDED, and Release has nothing to give back. Repeating it
+        changes nothing.
         FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
         all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
         to the database; repeat it.

@@ -56,7 +56,9 @@ class InventoryServiceStub:
     For the reconciler. Repeating it changes nothing.
     """
     GetSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]
-    """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
+    """Returns one sale with its remaining units; an archived one closed and not loaded. NOT_FOUND if the
+    sku is unknown.
+    """
     ListSales: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]
     """Lists all sales, ordered by sku, in pages; shadow sales only if they are asked for."""
     RemoveShadowSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.InventoryServiceRemoveShadowSaleRequest, _inventory_pb2.InventoryServiceRemoveShadowSaleResponse]
@@ -67,7 +69,9 @@ class InventoryServiceStub:
     ArchiveSale: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ArchiveSaleRequest, _inventory_pb2.ArchiveSaleResponse]
     """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
     AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
-    ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+    ListOrders read them; RebuildSale brings it back, closed, and nothing else does. Until then GetSale
+    says that it is closed, attempts are ENDED, and Release has nothing to give back. Repeating it
+    changes nothing.
     FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
     all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
     to the database; repeat it.
@@ -144,7 +148,9 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     For the reconciler. Repeating it changes nothing.
     """
     GetSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetSaleRequest, _inventory_pb2.GetSaleResponse]  # type: ignore[assignment]
-    """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
+    """Returns one sale with its remaining units; an archived one closed and not loaded. NOT_FOUND if the
+    sku is unknown.
+    """
     ListSales: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListSalesRequest, _inventory_pb2.ListSalesResponse]  # type: ignore[assignment]
     """Lists all sales, ordered by sku, in pages; shadow sales only if they are asked for."""
     RemoveShadowSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.InventoryServiceRemoveShadowSaleRequest, _inventory_pb2.InventoryServiceRemoveShadowSaleResponse]  # type: ignore[assignment]
@@ -155,7 +161,9 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     ArchiveSale: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ArchiveSaleRequest, _inventory_pb2.ArchiveSaleResponse]  # type: ignore[assignment]
     """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
     AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
-    ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+    ListOrders read them; RebuildSale brings it back, closed, and nothing else does. Until then GetSale
+    says that it is closed, attempts are ENDED, and Release has nothing to give back. Repeating it
+    changes nothing.
     FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
     all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
     to the database; repeat it.
@@ -259,7 +267,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.GetSaleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.GetSaleResponse, _abc.Awaitable[_inventory_pb2.GetSaleResponse]]:
-        """Returns one sale with its remaining units. NOT_FOUND if the sku is unknown."""
+        """Returns one sale with its remaining units; an archived one closed and not loaded. NOT_FOUND if the
+        sku is unknown.
+        """
 
     @_abc_1.abstractmethod
     def ListSales(
@@ -288,7 +298,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_pb2.ArchiveSaleResponse, _abc.Awaitable[_inventory_pb2.ArchiveSaleResponse]]:
         """Takes a closed sale out of Redis, for operators: metadata `authorization: Bearer <JWT>` as for
         AddStock. Its orders, ledger and changes stay in the database, where AuditSale, ExplainOrders and
-        ListOrders read them; RebuildSale brings it back, closed. Repeating it changes nothing.
+        ListOrders read them; RebuildSale brings it back, closed, and nothing else does. Until then GetSale
+        says that it is closed, attempts are ENDED, and Release has nothing to give back. Repeating it
+        changes nothing.
         FAILED_PRECONDITION (SALE_STATE), with all reasons, unless it is closed, all orders are settled,
         all units are restored, and all events are sent. UNAVAILABLE while reservations are on their way
         to the database; repeat it.

@@ -1588,6 +1588,50 @@ class CheckSaleSettledResponse(_message.Message):
 Global___CheckSaleSettledResponse: _TypeAlias = CheckSaleSettledResponse  # noqa: Y015
 
 @_typing.final
+class RecordArchiveRequest(_message.Message):
+    """The sale that is archived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Its sku."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordArchiveRequest: _TypeAlias = RecordArchiveRequest  # noqa: Y015
+
+@_typing.final
+class RecordArchiveResponse(_message.Message):
+    """It is on record as archived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_FIELD_NUMBER: _builtins.int
+    recorded: _builtins.bool
+    """False if it was before."""
+    def __init__(
+        self,
+        *,
+        recorded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recorded", b"recorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordArchiveResponse: _TypeAlias = RecordArchiveResponse  # noqa: Y015
+
+@_typing.final
 class AwaitConsumedRequest(_message.Message):
     """No parameters."""
 
@@ -1731,6 +1775,7 @@ class SaleRecord(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     SOLD_UNITS_FIELD_NUMBER: _builtins.int
     TERMS_REVISION_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     state: _sale_pb2.SaleState.ValueType
     """What operators decided last."""
     revision: _builtins.int
@@ -1745,6 +1790,10 @@ class SaleRecord(_message.Message):
     def terms(self) -> _sale_pb2.SaleTerms:
         """The terms, with all that operators changed of them."""
 
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """When an operator archived it; unset unless it is archived."""
+
     def __init__(
         self,
         *,
@@ -1754,10 +1803,11 @@ class SaleRecord(_message.Message):
         epoch: _builtins.int = ...,
         sold_units: _builtins.int = ...,
         terms_revision: _builtins.int = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "revision", b"revision", "sold_units", b"sold_units", "state", b"state", "terms", b"terms", "terms_revision", b"terms_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "epoch", b"epoch", "revision", b"revision", "sold_units", b"sold_units", "state", b"state", "terms", b"terms", "terms_revision", b"terms_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

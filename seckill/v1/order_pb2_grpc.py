@@ -155,6 +155,11 @@ class OrderServiceStub:
                 request_serializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledRequest.SerializeToString,
                 response_deserializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledResponse.FromString,
                 _registered_method=True)
+        self.RecordArchive = channel.unary_unary(
+                '/seckill.v1.OrderService/RecordArchive',
+                request_serializer=seckill_dot_v1_dot_order__pb2.RecordArchiveRequest.SerializeToString,
+                response_deserializer=seckill_dot_v1_dot_order__pb2.RecordArchiveResponse.FromString,
+                _registered_method=True)
         self.AwaitConsumed = channel.unary_unary(
                 '/seckill.v1.OrderService/AwaitConsumed',
                 request_serializer=seckill_dot_v1_dot_order__pb2.AwaitConsumedRequest.SerializeToString,
@@ -370,6 +375,15 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordArchive(self, request, context):
+        """Puts on record that a closed sale is archived, for InventoryService.ArchiveSale, whose role
+        applies, before Redis forgets it. BeginRebuild takes it back. Repeating it changes nothing.
+        NOT_FOUND if the sku is unknown, FAILED_PRECONDITION (SALE_STATE) unless the sale is closed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AwaitConsumed(self, request, context):
         """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
         if the consumers need longer than the deadline allows.
@@ -379,7 +393,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BeginRebuild(self, request, context):
-        """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does.
+        """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does. A sale that was
+        archived is so no more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -524,6 +539,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.CheckSaleSettled,
                     request_deserializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledRequest.FromString,
                     response_serializer=seckill_dot_v1_dot_order__pb2.CheckSaleSettledResponse.SerializeToString,
+            ),
+            'RecordArchive': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordArchive,
+                    request_deserializer=seckill_dot_v1_dot_order__pb2.RecordArchiveRequest.FromString,
+                    response_serializer=seckill_dot_v1_dot_order__pb2.RecordArchiveResponse.SerializeToString,
             ),
             'AwaitConsumed': grpc.unary_unary_rpc_method_handler(
                     servicer.AwaitConsumed,
@@ -1195,6 +1215,33 @@ class OrderService:
             '/seckill.v1.OrderService/CheckSaleSettled',
             seckill_dot_v1_dot_order__pb2.CheckSaleSettledRequest.SerializeToString,
             seckill_dot_v1_dot_order__pb2.CheckSaleSettledResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordArchive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seckill.v1.OrderService/RecordArchive',
+            seckill_dot_v1_dot_order__pb2.RecordArchiveRequest.SerializeToString,
+            seckill_dot_v1_dot_order__pb2.RecordArchiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

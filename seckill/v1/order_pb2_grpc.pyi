@@ -114,12 +114,19 @@ class OrderServiceStub:
     """Tells what is left to do for a sale, for InventoryService.ArchiveSale, whose role applies.
     NOT_FOUND if the sku is unknown.
     """
+    RecordArchive: _grpc.UnaryUnaryMultiCallable[_order_pb2.RecordArchiveRequest, _order_pb2.RecordArchiveResponse]
+    """Puts on record that a closed sale is archived, for InventoryService.ArchiveSale, whose role
+    applies, before Redis forgets it. BeginRebuild takes it back. Repeating it changes nothing.
+    NOT_FOUND if the sku is unknown, FAILED_PRECONDITION (SALE_STATE) unless the sale is closed.
+    """
     AwaitConsumed: _grpc.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]
     """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
     if the consumers need longer than the deadline allows.
     """
     BeginRebuild: _grpc.UnaryUnaryMultiCallable[_order_pb2.BeginRebuildRequest, _order_pb2.BeginRebuildResponse]
-    """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does."""
+    """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does. A sale that was
+    archived is so no more.
+    """
     SnapshotSale: _grpc.UnaryStreamMultiCallable[_order_pb2.SnapshotSaleRequest, _order_pb2.SnapshotSaleResponse]
     """Sends all that the database has of a sale at one moment: the sale in the first message, its
     orders in the following ones.
@@ -216,12 +223,19 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Tells what is left to do for a sale, for InventoryService.ArchiveSale, whose role applies.
     NOT_FOUND if the sku is unknown.
     """
+    RecordArchive: _aio.UnaryUnaryMultiCallable[_order_pb2.RecordArchiveRequest, _order_pb2.RecordArchiveResponse]  # type: ignore[assignment]
+    """Puts on record that a closed sale is archived, for InventoryService.ArchiveSale, whose role
+    applies, before Redis forgets it. BeginRebuild takes it back. Repeating it changes nothing.
+    NOT_FOUND if the sku is unknown, FAILED_PRECONDITION (SALE_STATE) unless the sale is closed.
+    """
     AwaitConsumed: _aio.UnaryUnaryMultiCallable[_order_pb2.AwaitConsumedRequest, _order_pb2.AwaitConsumedResponse]  # type: ignore[assignment]
     """Returns once every reservation event that Kafka had at the call has been processed. UNAVAILABLE
     if the consumers need longer than the deadline allows.
     """
     BeginRebuild: _aio.UnaryUnaryMultiCallable[_order_pb2.BeginRebuildRequest, _order_pb2.BeginRebuildResponse]  # type: ignore[assignment]
-    """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does."""
+    """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does. A sale that was
+    archived is so no more.
+    """
     SnapshotSale: _aio.UnaryStreamMultiCallable[_order_pb2.SnapshotSaleRequest, _order_pb2.SnapshotSaleResponse]  # type: ignore[assignment]
     """Sends all that the database has of a sale at one moment: the sale in the first message, its
     orders in the following ones.
@@ -461,6 +475,17 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RecordArchive(
+        self,
+        request: _order_pb2.RecordArchiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.RecordArchiveResponse, _abc.Awaitable[_order_pb2.RecordArchiveResponse]]:
+        """Puts on record that a closed sale is archived, for InventoryService.ArchiveSale, whose role
+        applies, before Redis forgets it. BeginRebuild takes it back. Repeating it changes nothing.
+        NOT_FOUND if the sku is unknown, FAILED_PRECONDITION (SALE_STATE) unless the sale is closed.
+        """
+
+    @_abc_1.abstractmethod
     def AwaitConsumed(
         self,
         request: _order_pb2.AwaitConsumedRequest,
@@ -476,7 +501,9 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_pb2.BeginRebuildRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.BeginRebuildResponse, _abc.Awaitable[_order_pb2.BeginRebuildResponse]]:
-        """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does."""
+        """Gives a sale its next epoch, after awaiting the consumers as AwaitConsumed does. A sale that was
+        archived is so no more.
+        """
 
     @_abc_1.abstractmethod
     def SnapshotSale(

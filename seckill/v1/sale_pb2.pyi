@@ -156,7 +156,9 @@ class Sale(_message.Message):
     epoch: _builtins.int
     """Grows by one each time the sale is loaded into Redis; 0 while it is not loaded."""
     loaded: _builtins.bool
-    """False while the sale's keys are missing from Redis: it sells nothing until it is rebuilt."""
+    """False while the sale's keys are missing from Redis: it sells nothing until it is rebuilt. A sale
+    that is CLOSED and not loaded is archived.
+    """
     @_builtins.property
     def terms(self) -> Global___SaleTerms:
         """What the operator set."""

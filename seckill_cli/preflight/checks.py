@@ -165,6 +165,8 @@ def check_sale(sale: sale_pb2.Sale | None, plan: Plan, *, drift: str | None) -> 
     terms, now_s = sale.terms, time.time()
     checks = []
     if not sale.loaded:
+        if sale.state == sale_pb2.SALE_STATE_CLOSED:
+            return [Check(where, "loaded", FAILED, "it is archived", "closed is for good")]
         advice = f"seckill sale rebuild {plan.sku}"
         return [Check(where, "loaded", FAILED, "Redis has lost it", advice)]
     checks.append(Check(where, "loaded", OK, f"{sale.remaining_units:,} units can be reserved"))

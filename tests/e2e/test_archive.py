@@ -1,20 +1,26 @@
 """An operator archives an old sale: Redis forgets it, and the database tells of it as before."""
 
-import redis
 from redis.asyncio import Redis
 
-from seckill.v1 import order_pb2, order_pb2_grpc
+from seckill.client import Outcome
+from seckill.runtime.redis_client import servers_of
+from seckill.v1 import gateway_pb2, order_pb2, order_pb2_grpc, sale_pb2
 from tests.kits.actions import CALL_S, Gateway, buy, open_sale
 from tests.kits.command import seckill
 from tests.kits.factories import new_id, sale_terms
 from tests.kits.mesh import Mesh
 from tests.kits.operator import authorization
+from tests.kits.stores import client_of
 from tests.kits.waiting import eventually
 
 
 async def keys_of(client: "Redis", sku: str) -> list[bytes]:
     """Keys that name a sale."""
-    return [key async for key in client.scan_iter(match=f"*{sku}*", count=1_000)]
+    return [
+        key
+        for server in await servers_of(client)
+        async for key in server.scan_iter(match=f"*{sku}*", count=1_000)
+    ]
 
 
 async def test_only_a_sale_with_nothing_left_to_do_is_archived(
@@ -22,7 +28,8 @@ async def test_only_a_sale_with_nothing_left_to_do_is_archived(
 ) -> None:
     """Refused with the reason while it is open, then while an order is pending; then it is gone
     from Redis and from the list, its audit and its order's story are as before, repeating changes
-    nothing, and a rebuild brings it back, closed.
+    nothing, its buyers are told that it has ended, also by a gateway that never saw it, and a
+    rebuild brings it back, closed.
     """
     sku = await open_sale(mesh, sale_terms())
     bought = await buy(gateway, mesh, sku=sku, user=new_id("buyer"))
@@ -35,13 +42,19 @@ async def test_only_a_sale_with_nothing_left_to_do_is_archived(
     seckill(mesh, "order", "cancel", bought.order_no)
     await eventually(lambda: settled(mesh, sku))
     assert f"{sku}: archived" in seckill(mesh, "sale", "archive", sku)
-    async with redis.asyncio.Redis.from_url(mesh.settings["SECKILL_REDIS_URL"]) as client:
+    async with client_of(mesh.settings["SECKILL_REDIS_URL"]) as client:
         assert await keys_of(client, sku) == []
         assert not await client.sismember("seckill:skus", sku)
     assert sku not in seckill(mesh, "sale", "list")
     assert "PROVEN" in seckill(mesh, "audit", "--sku", sku)
     assert "cancelled" in seckill(mesh, "explain", bought.order_no)
     assert f"{sku}: was archived before" in seckill(mesh, "sale", "archive", sku)
+    assert (await buy(gateway, mesh, sku=sku, user=new_id("buyer"))).outcome is Outcome.ENDED
+    mesh.terminate("gateway")
+    mesh.restart("gateway")
+    assert (await buy(gateway, mesh, sku=sku, user=new_id("buyer"))).outcome is Outcome.ENDED
+    shown = await gateway.GetSale(gateway_pb2.GatewayServiceGetSaleRequest(sku=sku), timeout=CALL_S)
+    assert shown.sale.state == sale_pb2.SALE_STATE_CLOSED
     assert "closed" in seckill(mesh, "sale", "rebuild", sku)
     assert sku in seckill(mesh, "sale", "list")
     assert f"{sku}: archived" in seckill(mesh, "sale", "archive", sku)

@@ -1,9 +1,13 @@
 """What the gateway may say by itself about a sale, and what it must ask."""
 
+import asyncio
+from typing import Any, cast
+
 import grpc
 import pytest
 
-from gateway.sales import Sales
+from gateway.sales import UNTOLD_MAX, Sales
+from seckill.errors import SaleNotFound
 from seckill.runtime.sale_view import CLOCK_SKEW_S, SaleView
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from tests.kits.factories import sale_terms
@@ -45,6 +49,7 @@ def view(
         (view(), 3601 + 2 * CLOCK_SKEW_S, inventory_pb2.PURCHASE_OUTCOME_ENDED),
         (view(), 3601 + 0.5 * CLOCK_SKEW_S, None),
         (view(remaining=0, loaded=False), 1.0, None),
+        (view(remaining=0, loaded=False, state=CLOSED), 1.0, inventory_pb2.PURCHASE_OUTCOME_ENDED),
     ],
 )
 def test_what_the_flags_say(sale_view: SaleView, after_start_s: float, outcome: int | None) -> None:
@@ -111,3 +116,55 @@ def test_a_buyer_who_was_just_told_of_his_hold_is_a_holder() -> None:
     told.hear(remaining=0, holders=[])
     told.sales.note_holder("sku", "ann")
     assert told.holders() == {"ann"}
+
+
+class CountingInventory:
+    """Knows one archived sale; answers once all have asked, and counts those who ask at once."""
+
+    def __init__(self) -> None:
+        self.asking = 0
+        self.most = 0
+        self.answering = asyncio.Event()
+
+    async def GetSale(
+        self, request: inventory_pb2.GetSaleRequest, **_: object
+    ) -> inventory_pb2.GetSaleResponse:
+        """The archived sale, or NOT_FOUND."""
+        self.asking += 1
+        self.most = max(self.most, self.asking)
+        await self.answering.wait()
+        self.asking -= 1
+        if request.sku != "archived":
+            raise grpc.aio.AioRpcError(
+                grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), grpc.aio.Metadata()
+            )
+        terms = sale_pb2.SaleTerms(sku="archived")
+        return inventory_pb2.GetSaleResponse(sale=sale_pb2.Sale(terms=terms, state=CLOSED))
+
+
+async def test_an_archived_sale_is_asked_for_and_invented_skus_hardly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stream does not tell of archived sales. Of a crowd that invents skus two are asked for
+    at once, the others are told that there are none; afterwards the archived one is found.
+    """
+    monkeypatch.setattr("gateway.sales.NOTICE_WAIT_S", 0.05)
+    inventory = CountingInventory()
+    sales = Sales(
+        cast("Any", inventory), cache_ttl_s=5.0, lookups_max=64, read_unpaid=nothing_known
+    )
+    sales.apply(inventory_pb2.WatchSalesResponse(complete=True))
+    invented = [asyncio.create_task(sales.find(f"invented-{number}")) for number in range(50)]
+    told, asked = await asyncio.wait(invented, return_when=asyncio.FIRST_EXCEPTION)
+    while len(asked) > UNTOLD_MAX:
+        more, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_EXCEPTION)
+        told |= more
+    inventory.answering.set()
+    answers = await asyncio.gather(*invented, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {SaleNotFound}
+    assert inventory.most == UNTOLD_MAX
+    await sales.find("archived")
+    found = sales.get("archived")
+    assert found is not None
+    assert found.refusal(0.0) == inventory_pb2.PURCHASE_OUTCOME_ENDED
+    assert found.holders == set()

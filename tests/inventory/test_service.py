@@ -71,12 +71,14 @@ class Registry(order_pb2_grpc.OrderServiceServicer):
             standing=order_pb2.STORE_STANDING_CURRENT, generation=1, token=request.token
         )
 
-    async def GetSaleTotals(
-        self, request: order_pb2.GetSaleTotalsRequest, _: Any
-    ) -> order_pb2.GetSaleTotalsResponse:
+    async def GetSaleRecord(
+        self, request: order_pb2.GetSaleRecordRequest, _: Any
+    ) -> order_pb2.GetSaleRecordResponse:
         if request.sku not in self.terms:
             raise SaleNotFound
-        return order_pb2.GetSaleTotalsResponse()
+        return order_pb2.GetSaleRecordResponse(
+            sale=order_pb2.SaleRecord(terms=self.terms[request.sku])
+        )
 
 
 @dataclass

@@ -116,7 +116,7 @@ def terms_of(units: int, *, rebuy_allowed: bool = False, limit: int = 1) -> sale
 
 @asynccontextmanager
 async def open_shop(
-    stores: Stores, *, redis_url: str, database_dsn: str, topics: Topics, **changes: float
+    stores: Stores, *, redis_url: str, database_dsn: str, topics: Topics, **changes: float | str
 ) -> AsyncIterator[DamagedShop]:
     """Both services, running as their `__main__` wires them; `changes`: settings of both."""
     orders_address, inventory_address = free_address(), free_address()

@@ -8,8 +8,10 @@
  * @returns {Phase}
  */
 export function phaseOf(sale, nowMs) {
+  // Archived ones, too, which are not loaded any more; of a lost one nothing is told.
+  if (sale.state === "SALE_STATE_CLOSED") return "ended";
   if (!sale.loaded) return "lost";
-  if (sale.state === "SALE_STATE_CLOSED" || nowMs >= Date.parse(sale.terms.endTime)) return "ended";
+  if (nowMs >= Date.parse(sale.terms.endTime)) return "ended";
   if (sale.state === "SALE_STATE_PAUSED") return "paused";
   if (nowMs < Date.parse(sale.terms.startTime)) return "before";
   return sale.soldOut ? "soldOut" : "open";
