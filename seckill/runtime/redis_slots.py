@@ -214,10 +214,13 @@ class SlotMap:
             asyncio.create_task(_view(client, address.rpartition(":")[0]))
             for address, client in self._nodes.items()
         ]
-        done, pending = await asyncio.wait(tasks, timeout=ASK_TIMEOUT_S)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=ASK_TIMEOUT_S)
+        finally:
+            # Also if we are cancelled: nobody would hear what becomes of them.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         errors = [error for task in done if (error := task.exception())]
         views = [task.result() for task in done if task.exception() is None]
         if not views:

@@ -213,3 +213,20 @@ async def test_a_promoted_replica_is_found(
             except DependencyUnavailable:
                 await asyncio.sleep(0.05)
     assert redis_cluster.master_of(slot_of(KEYS[:1])) is not dead
+
+
+async def test_a_lookup_of_owners_that_is_broken_off_leaves_nothing_behind(
+    client: ClusterRedis,
+) -> None:
+    """A call that runs out of time, or a process that ends: no node is still being asked, whose
+    error nobody would hear.
+    """
+    before = asyncio.all_tasks()
+    looking = asyncio.create_task(client.slots.known())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before > {looking}
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert looking.cancelled()
+    assert asyncio.all_tasks() == before
