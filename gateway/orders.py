@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from gateway.ages import older
 from gateway.batching import Batcher, PendingItem
 from gateway.front.call import PEER_METADATA, Call
 from seckill.errors import DependencyUnavailable, OrderNotFound, SeckillError
@@ -92,6 +93,7 @@ class Orders:
 
     async def _read(self, batch: Sequence[Poll], timeout_s: float) -> None:
         request = order_pb2.BatchGetOrdersRequest(order_nos=[poll.order_no for poll in batch])
+        asked_s = time.monotonic()
         try:
             response = await self._stub.BatchGetOrders(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
@@ -99,8 +101,15 @@ class Orders:
         if len(response.orders) != len(batch):
             raise DependencyUnavailable("order answered for another batch")
         now_s = time.time()
+        # In protobuf's encoding, messages one after another are their union.
+        age = b""
+        if response.HasField("age"):
+            told = gateway_pb2.GatewayServiceGetOrderResponse(
+                age=older(response.age, time.monotonic() - asked_s)
+            )
+            age = told.SerializeToString()
         for poll, encoded in zip(batch, response.orders, strict=True):
-            self._answer(poll, encoded, now_s)
+            self._answer(poll, encoded, now_s, age)
 
     async def unpaid_units(self, sku: str) -> sale_pb2.UnpaidUnits | None:
         """Return the units of a sale that may come back; None if order_svc does not answer soon."""
@@ -184,7 +193,8 @@ class Orders:
         except grpc.aio.AioRpcError as error:
             raise self._fault(error, order_no) from error
 
-    def _answer(self, poll: Poll, encoded: bytes, now_s: float) -> None:
+    def _answer(self, poll: Poll, encoded: bytes, now_s: float, age: bytes) -> None:
+        """Answer a poll; `age`: a serialized response with nothing but the age of the order."""
         if not encoded:
             poll.call.fail(self._missing(poll.order_no, now_s=now_s))
             return
@@ -194,7 +204,7 @@ class Orders:
             poll.call.fail(SeckillError("the order cannot be read"))
             return
         if owner == poll.user_id:
-            poll.call.respond(order_response(encoded))
+            poll.call.respond(order_response(encoded) + age)
         else:
             # As if there were none: whose numbers exist is nobody else's business.
             poll.call.fail(self._missing(poll.order_no, now_s=now_s))

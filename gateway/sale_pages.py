@@ -6,7 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
+from gateway.ages import older
 from seckill.errors import Overloaded
 from seckill.runtime.recent import Recent
 from seckill.status import from_rpc_error
@@ -29,7 +31,15 @@ _Key = tuple[int, str]
 @dataclass(frozen=True, slots=True)
 class _KeptPage:
     page: Page
+    as_of_s: float
     until_s: float
+
+    def told(self) -> Page:
+        """The page with its age."""
+        page = Page()
+        page.CopyFrom(self.page)
+        page.age.CopyFrom(older(Duration(), time.monotonic() - self.as_of_s))
+        return page
 
 
 class SalePages:
@@ -42,10 +52,10 @@ class SalePages:
         self._stub = stub
         self._timeout_s = timeout_s
         self._kept: Recent[_Key, _KeptPage] = Recent(PAGES_MAX)
-        self._reading: dict[_Key, asyncio.Task[Page]] = {}
+        self._reading: dict[_Key, asyncio.Task[_KeptPage]] = {}
 
     async def read(self, request: gateway_pb2.GatewayServiceListSalesRequest) -> Page:
-        """A page, at most a second old.
+        """A page, which says how old it is at most. It is kept for a second.
 
         Raises:
             InvalidField: the size or the token is none.
@@ -56,7 +66,7 @@ class SalePages:
         key = (size, decode_page_token(request.page_token, SKU))
         kept = self._kept.get(key)
         if kept is not None and kept.until_s > time.monotonic():
-            return kept.page
+            return kept.told()
         reading = self._reading.get(key)
         if reading is None:
             if key[1] and sum(bool(after) for _, after in self._reading) >= LATER_PAGES_MAX:
@@ -65,17 +75,22 @@ class SalePages:
             self._reading[key] = reading
             reading.add_done_callback(lambda _: self._reading.pop(key))
         # One caller's cancellation must not end the reading of the others.
-        return await asyncio.shield(reading)
+        return (await asyncio.shield(reading)).told()
 
-    async def _read(self, key: _Key) -> Page:
+    async def _read(self, key: _Key) -> _KeptPage:
         size, after = key
         question = inventory_pb2.ListSalesRequest(
-            page_size=size, page_token=encode_page_token(after) if after else ""
+            page_size=size,
+            page_token=encode_page_token(after) if after else "",
+            replica_allowed=True,
         )
+        asked_s = time.monotonic()
         try:
             found = await self._stub.ListSales(question, timeout=self._timeout_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, service="inventory") from error
         page = Page(sales=found.sales, next_page_token=found.next_page_token)
-        self._kept.put(key, _KeptPage(page, time.monotonic() + PAGE_KEPT_S))
-        return page
+        as_of_s = asked_s - found.age.ToNanoseconds() / 1e9
+        kept = _KeptPage(page, as_of_s, time.monotonic() + PAGE_KEPT_S)
+        self._kept.put(key, kept)
+        return kept

@@ -21,7 +21,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
+from gateway.ages import older
 from gateway.metrics import GATEWAY_HALTED, SALES_STREAM_UP, SOLD_OUT_SALES_COUNT
 from seckill.errors import Overloaded, SaleNotFound, SeckillError
 from seckill.runtime.recent import Recent
@@ -45,10 +47,15 @@ UNTOLD_MAX = 2
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What inventory said when it was asked for a sale; no payload if there is none."""
+    """What inventory said when it was asked for a sale; no payload if there is none.
+
+    Attributes:
+        as_of_s: monotonic time of which it is, or of later.
+    """
 
     payload: bytes | None
     until_s: float
+    as_of_s: float = 0.0
 
 
 class Sales:
@@ -81,8 +88,8 @@ class Sales:
         # Units that were left of these sales when inventory last spoke of them.
         self._remaining: dict[str, int] = {}
         self._answers: Recent[str, _Answer] = Recent(ANSWERS_MAX)
-        self._lookups: dict[str, asyncio.Task[bytes]] = {}
-        self._unknown_lookups: dict[str, asyncio.Task[bytes]] = {}
+        self._lookups: dict[str, asyncio.Task[_Answer]] = {}
+        self._unknown_lookups: dict[str, asyncio.Task[_Answer]] = {}
         # Skus that the stream may tell of in a moment.
         self._awaited: dict[str, asyncio.Future[None]] = {}
         # None while the stream is up.
@@ -113,18 +120,24 @@ class Sales:
         return down_s is None or monotonic_s - down_s < self._cache_ttl_s
 
     async def read(self, sku: str) -> bytes:
-        """A serialized GatewayServiceGetSaleResponse, at most a second old.
+        """A serialized GatewayServiceGetSaleResponse, which says how old it is.
+
+        It is kept for a second; a replica may have told it to inventory.
 
         Raises:
             SaleNotFound: there is no such sale.
             Overloaded: too many sales are being asked for.
             SeckillError: inventory does not answer, or says what is wrong.
         """
-        payload = self._kept(sku)
-        if payload is not None:
-            return payload
-        await self._until_told(sku)
-        return await self._look_up_once(sku)
+        answer = self._kept(sku)
+        if answer is None:
+            await self._until_told(sku)
+            answer = await self._look_up_once(sku)
+        told = gateway_pb2.GatewayServiceGetSaleResponse(
+            age=older(Duration(), time.monotonic() - answer.as_of_s)
+        )
+        # In protobuf's encoding, messages one after another are their union.
+        return (answer.payload or b"") + told.SerializeToString()
 
     async def find(self, sku: str) -> None:
         """Return once the sale is known to `get`. Raises what `read` raises."""
@@ -134,14 +147,14 @@ class Sales:
         if sku not in self._views:
             await self._look_up_once(sku)
 
-    def _kept(self, sku: str) -> bytes | None:
+    def _kept(self, sku: str) -> _Answer | None:
         """The last answer, if it is recent. Raises SaleNotFound if it was that there is none."""
         answer = self._answers.get(sku)
         if answer is None or answer.until_s <= time.monotonic():
             return None
         if answer.payload is None:
             raise SaleNotFound(metadata={"sku": sku})
-        return answer.payload
+        return answer
 
     async def _until_told(self, sku: str) -> None:
         """Wait a moment for the stream to tell of a sale, if it is up and has not yet."""
@@ -161,7 +174,7 @@ class Sales:
             del self._awaited[sku]
             notice.set_result(None)
 
-    async def _look_up_once(self, sku: str) -> bytes:
+    async def _look_up_once(self, sku: str) -> _Answer:
         """One question at a time for each sku; unknown ones leave room to the sales that exist."""
         known = sku in self._views
         lookups = self._lookups if known else self._unknown_lookups
@@ -179,13 +192,15 @@ class Sales:
         # One caller's cancellation must not end the lookup of the others.
         return await asyncio.shield(lookup)
 
-    async def _look_up(self, sku: str) -> bytes:
+    async def _look_up(self, sku: str) -> _Answer:
         payload: bytes | None = None
+        as_of_s = time.monotonic()
         before = self._views.get(sku)
+        # What is displayed may be a little old; flags, by which buyers are refused, may not.
+        displayed = before is not None and self._down_since_s is None
+        question = inventory_pb2.GetSaleRequest(sku=sku, replica_allowed=displayed)
         try:
-            response = await self._stub.GetSale(
-                inventory_pb2.GetSaleRequest(sku=sku), timeout=LOOKUP_TIMEOUT_S
-            )
+            response = await self._stub.GetSale(question, timeout=LOOKUP_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise from_rpc_error(error, service="inventory") from error
@@ -194,13 +209,16 @@ class Sales:
             # view of it has the holders too.
             view = SaleView.of(response.sale)
             current = self._views.get(sku)
-            if current is before and (before is None or replace(before, holders=None) != view):
+            is_news = before is None or replace(before, holders=None) != view
+            if current is before and is_news and not response.HasField("age"):
                 self._views[sku] = view
+            as_of_s -= response.age.ToNanoseconds() / 1e9
             payload = await self._described(response.sale)
-        self._answers.put(sku, _Answer(payload, time.monotonic() + ANSWER_KEPT_S))
+        answer = _Answer(payload, time.monotonic() + ANSWER_KEPT_S, as_of_s)
+        self._answers.put(sku, answer)
         if payload is None:
             raise SaleNotFound(metadata={"sku": sku})
-        return payload
+        return answer
 
     async def _described(self, sale: sale_pb2.Sale) -> bytes:
         """The answer about a sale, with what may come back of one that is sold out."""

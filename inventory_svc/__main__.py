@@ -28,6 +28,7 @@ from inventory_svc.preflight import build_preflight
 from inventory_svc.rpc.service import InventoryService
 from inventory_svc.sales.gauges import SaleGauges
 from inventory_svc.sales.kill_switch import KillSwitch
+from inventory_svc.sales.looks import SaleLooks
 from inventory_svc.sales.rebuild import Rebuilder
 from inventory_svc.sales.registry import ORDER_SERVICE, READS, SaleRegistry
 from inventory_svc.sales.sales import Sales
@@ -46,6 +47,7 @@ from seckill.runtime.preflight.service import PREFLIGHT_SERVICE
 from seckill.runtime.process import HealthCheck, Process, run
 from seckill.runtime.redis_client import check_writable, open_redis
 from seckill.runtime.redis_cluster import ClusterRedis
+from seckill.runtime.redis_reads import PrimaryReads, open_reads
 from seckill.runtime.server import Health, serving
 from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
 
@@ -217,8 +219,8 @@ class Inventory:
     kill_switch: KillSwitch
 
 
-def build_inventory(connections: Connections) -> Inventory:
-    """The service and what runs beside it."""
+def build_inventory(connections: Connections, reads: PrimaryReads) -> Inventory:
+    """The service and what runs beside it; `reads`: what answers looks before the primary does."""
     client = connections.redis
     sales, holds = Sales(client), HoldsReader(client)
     loader = SaleLoader(client, guard=connections.lease)
@@ -243,6 +245,7 @@ def build_inventory(connections: Connections) -> Inventory:
         holds=holds,
         stories=BuyerStories(client, streams),
         sales=sales,
+        looks=SaleLooks(sales, reads),
         sync=SaleSync(
             client,
             sales=sales,
@@ -284,7 +287,8 @@ async def start_checks(
 async def serve(settings: InventorySettings, process: Process) -> None:
     """Open the stores, start the relay and the watch, serve until stopped."""
     connections = await open_connections(settings, process)
-    inventory = build_inventory(connections)
+    reads = await process.enter(open_reads(connections.redis, settings))
+    inventory = build_inventory(connections, reads)
     await process.spawn("relay", inventory.relay.run())
     await process.spawn("watch", inventory.watch.run())
     checks = {

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from seckill.runtime.read_settings import ReadSettings
 from seckill.runtime.settings import (
     Count,
     Listen,
@@ -12,10 +13,10 @@ from seckill.runtime.settings import (
     Seconds,
     Target,
 )
-from seckill.runtime.store_settings import KafkaSettings, RedisSettings
+from seckill.runtime.store_settings import KafkaSettings
 
 
-class InventorySettings(ProcessSettings, SaleMetricsSettings, RedisSettings, KafkaSettings):
+class InventorySettings(ProcessSettings, SaleMetricsSettings, ReadSettings, KafkaSettings):
     """Environment variables SECKILL_INVENTORY_… and those of the process, Redis and Kafka."""
 
     inventory_listen: Listen = "0.0.0.0:50052"

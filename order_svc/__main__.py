@@ -67,6 +67,7 @@ from seckill.runtime.kafka_writer import open_writer
 from seckill.runtime.preflight.service import PREFLIGHT_SERVICE
 from seckill.runtime.process import HealthCheck, Process, run
 from seckill.runtime.redis_client import check_writable, open_redis
+from seckill.runtime.redis_reads import open_reads
 from seckill.runtime.roles import OPERATOR_ROLE, SERVICE_ROLE, RoleGate
 from seckill.runtime.safety import ConfigurationCheck
 from seckill.runtime.server import Health, serving
@@ -165,7 +166,8 @@ class Gates:
 
 async def open_reader(settings: OrderSettings, process: Process, stores: Stores) -> OrderReader:
     """Return what reads orders for callers, and keeps the projection in step from now on."""
-    projection = OrderProjection(stores.redis, settings)
+    reads = await process.enter(open_reads(stores.redis, settings))
+    projection = OrderProjection(stores.redis, settings, reads)
     reader = OrderReader(OrderRepository(stores.database), projection)
     await process.spawn("outdated orders", reader.run())
     return reader

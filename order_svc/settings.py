@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from order_svc.payments.settings import PaymentSettings
 from order_svc.webhooks.settings import WebhookSettings
 from seckill.runtime.jwks import is_url, parse_jwks
+from seckill.runtime.read_settings import ReadSettings
 from seckill.runtime.settings import (
     ArrivalSettings,
     Count,
@@ -15,7 +16,7 @@ from seckill.runtime.settings import (
     Seconds,
     read_file,
 )
-from seckill.runtime.store_settings import KafkaSettings, RedisSettings
+from seckill.runtime.store_settings import KafkaSettings
 
 
 class OrderSettings(
@@ -23,7 +24,7 @@ class OrderSettings(
     PaymentSettings,
     ArrivalSettings,
     SaleMetricsSettings,
-    RedisSettings,
+    ReadSettings,
     KafkaSettings,
 ):
     """Environment variables of `python -m order_svc`."""

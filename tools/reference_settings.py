@@ -22,6 +22,7 @@ from gateway.settings import GatewaySettings
 from inventory_svc.settings import InventorySettings
 from order_svc.settings import OrderSettings
 from rollback_svc.settings import RollbackSettings
+from seckill.runtime.read_settings import ReadSettings
 from seckill.runtime.settings import PREFIX, ArrivalSettings, ProcessSettings
 from seckill.runtime.store_settings import (
     KafkaSettings,
@@ -44,6 +45,7 @@ SHARED: dict[str, type[BaseSettings]] = {
     "Traces": TraceSettings,
     "Orders on their way": ArrivalSettings,
     "Redis": RedisSettings,
+    "Redis, for looks": ReadSettings,
     "Redis, in every service": SharedRedisSettings,
     "Kafka": KafkaSettings,
     "Postgres": PostgresSettings,

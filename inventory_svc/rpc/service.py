@@ -10,6 +10,7 @@ import structlog
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.rpc import requests
 from inventory_svc.sales.kill_switch import KillSwitch
+from inventory_svc.sales.looks import SaleLooks, age_of
 from inventory_svc.sales.rebuild import Rebuilder
 from inventory_svc.sales.registry import ANSWER_TTL_S, Metadata, SaleRegistry
 from inventory_svc.sales.sales import Changes, Sales, to_archived, to_changes, to_fields
@@ -31,6 +32,7 @@ from seckill.errors import (
     SaleStateConflict,
 )
 from seckill.runtime.clock import Clock
+from seckill.runtime.redis_reads import PrimaryReads
 from seckill.runtime.server import time_left_s
 from seckill.shadow import check_shadow, is_shadow
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, order_pb2, sale_pb2
@@ -52,6 +54,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         holds: HoldsReader,
         stories: BuyerStories,
         sales: Sales,
+        looks: SaleLooks,
         sync: SaleSync,
         kill_switch: KillSwitch,
         watch: SalesWatch,
@@ -66,6 +69,8 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         self._holds = holds
         self._stories = stories
         self._sales = sales
+        self._looks = looks
+        self._exact_looks = SaleLooks(sales, PrimaryReads())
         self._sync = sync
         self._kill_switch = kill_switch
         self._watch = watch
@@ -174,11 +179,12 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         self, request: inventory_pb2.GetSaleRequest, context: Context
     ) -> inventory_pb2.GetSaleResponse:
         requests.check_sku(request.sku)
-        (sale,) = await self._sales.read([request.sku])
+        looks = self._looks if request.replica_allowed else self._exact_looks
+        (sale,), age_s = await looks.read([request.sku])
         if not sale.loaded:
             archived = await self._find_archived(request.sku, context)
             sale = sale if archived is None else to_archived(archived)
-        return inventory_pb2.GetSaleResponse(sale=sale)
+        return inventory_pb2.GetSaleResponse(sale=sale, age=age_of(age_s))
 
     async def ListSales(
         self,
@@ -187,15 +193,15 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> inventory_pb2.ListSalesResponse:
         size = page_size(request.page_size)
         after = decode_page_token(request.page_token, SKU)
-        skus = [
-            sku
-            for sku in await self._sales.skus()
-            if sku > after and is_shadow(sku) is request.shadow
-        ]
+        looks = self._looks if request.replica_allowed else self._exact_looks
+        members, listed_age_s = await looks.skus()
+        skus = [sku for sku in members if sku > after and is_shadow(sku) is request.shadow]
         page = skus[:size]
+        sales, age_s = await looks.read(page)
         return inventory_pb2.ListSalesResponse(
-            sales=await self._sales.read(page),
+            sales=sales,
             next_page_token=encode_page_token(page[-1]) if len(skus) > size else "",
+            age=age_of(listed_age_s, age_s),
         )
 
     async def RemoveShadowSale(

@@ -48,37 +48,45 @@ class OrderReader:
         """Await outdated orders, remove them, and count them; raises DependencyUnavailable."""
         marks = await self._outdated.first(OUTDATED_BATCH_MAX)
         await self._projection.remove(marks)
+        await self._projection.confirm(marks)
         self._outdated.forget(marks)
         return len(marks)
 
-    async def read(self, order_nos: Sequence[str]) -> list[bytes]:
+    async def read(self, order_nos: Sequence[str]) -> tuple[list[bytes], float | None]:
         """Return a serialized Order for each number, in order; empty if there is none.
+
+        Beside them is the greatest possible age in seconds of what a replica of Redis has told, or
+        None: the primary or the database has told all.
 
         Raises:
             DependencyUnavailable: the database had to be asked and does not answer.
         """
         try:
-            found = await self._projection.read(order_nos)
+            found, age_s = await self._projection.read(order_nos)
         except DependencyUnavailable:
             # Slower, but right: the database can answer for the projection.
-            found = [None] * len(order_nos)
+            found, age_s = [None] * len(order_nos), None
         found = [
             None if number in self._outdated else order
             for number, order in zip(order_nos, found, strict=True)
         ]
         missing = {number for number, order in zip(order_nos, found, strict=True) if order is None}
         if not missing:
-            return [order or b"" for order in found]
+            return [order or b"" for order in found], age_s
         rows = await self._repository.find(list(missing))
         encoded = {row["order_no"]: order_of(row).SerializeToString() for row in rows}
         await self._project(rows, replace=False)
-        return [
+        orders = [
             order if order is not None else encoded.get(number, b"")
             for number, order in zip(order_nos, found, strict=True)
         ]
+        return orders, age_s
 
     async def publish(self, changes: Iterable[Change]) -> None:
-        """Count the transitions of a call, and show its orders. Never fails."""
+        """Count the transitions of a call, and show its orders. Never fails.
+
+        Whoever asks from then on, anywhere, is not told what was so before.
+        """
         rows = []
         for change in changes:
             status = change.order["status"]
@@ -89,6 +97,8 @@ class OrderReader:
             if status != "pending":
                 rows.append(change.order)
         await self.show(rows)
+        if rows:
+            await self._projection.confirm(row["order_no"] for row in rows)
 
     async def show(self, rows: Sequence[Row]) -> None:
         """Write orders that have just changed to the projection. Never fails: it may be lost."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from math import ceil
 
 from order_svc.orders.model import STATUSES, order_of
 from order_svc.orders.reader import OrderReader
@@ -48,7 +49,11 @@ class OrderHandlers:
     ) -> order_pb2.BatchGetOrdersResponse:
         """Handle BatchGetOrders."""
         check_numbers(request.order_nos)
-        return order_pb2.BatchGetOrdersResponse(orders=await self._reader.read(request.order_nos))
+        orders, age_s = await self._reader.read(request.order_nos)
+        answer = order_pb2.BatchGetOrdersResponse(orders=orders)
+        if age_s is not None:
+            answer.age.FromNanoseconds(ceil(age_s * 1e9))
+        return answer
 
     async def list(self, request: order_pb2.ListOrdersRequest) -> order_pb2.ListOrdersResponse:
         """Handle ListOrders."""
@@ -92,7 +97,7 @@ class OrderHandlers:
         ends_s = self._clock.monotonic_s() + self._settings.order_watch_max_s
         shown = b""
         while self._clock.monotonic_s() < ends_s:
-            encoded = (await self._reader.read([order_no]))[0]
+            (encoded,), _ = await self._reader.read([order_no])
             if not encoded:
                 raise self._not_found(order_no)
             if encoded != shown:

@@ -11,12 +11,13 @@ from seckill.client.errors import (
     StateConflict,
     TryLater,
 )
-from seckill.client.results import Outcome, Purchase, settled, visible
+from seckill.client.results import AgedOrder, Outcome, Purchase, settled, visible
 from seckill.client.retry import RetryPolicy
 from seckill.client.sync import SyncSeckillClient
 from seckill.client.transport import Call
 
 __all__ = [
+    "AgedOrder",
     "Call",
     "CallFailed",
     "IdentityRejected",

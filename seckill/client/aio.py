@@ -9,7 +9,7 @@ import grpc
 
 from seckill.client import challenges, flows
 from seckill.client.errors import CallFailed
-from seckill.client.results import Purchase, settled
+from seckill.client.results import AgedOrder, Purchase, settled
 from seckill.client.retry import Deadline, RetryPolicy
 from seckill.client.transport import (
     DEFAULT_POLICY,
@@ -133,6 +133,14 @@ class SeckillClient:
             CallFailed: another failure.
         """
         return await self._run(flows.get_order(self._deadline(timeout_s), order_no))
+
+    async def get_aged_order(self, order_no: str, *, timeout_s: float = 10.0) -> AgedOrder:
+        """Return one of the buyer's orders with the greatest possible age of what is told of it.
+
+        Raises:
+            What `get_order` raises.
+        """
+        return await self._run(flows.get_aged_order(self._deadline(timeout_s), order_no))
 
     async def wait(
         self, order_no: str, until: flows.OrderTest = settled, *, timeout_s: float = 60.0

@@ -15,6 +15,7 @@ from seckill.client.errors import CallFailed, OutcomeUnknown, TryLater
 from seckill.client.results import (
     FINAL_STATES,
     OUTCOME_OF_REASON,
+    AgedOrder,
     Outcome,
     Purchase,
     outcome_of,
@@ -189,13 +190,18 @@ def _purchase(
     )
 
 
-def get_order(deadline: Deadline, order_no: str) -> Flow[order_pb2.Order]:
-    """Read one order of the buyer; one still on its way to the database is waited for."""
+def get_aged_order(deadline: Deadline, order_no: str) -> Flow[AgedOrder]:
+    """Read one order of the buyer, and how old it is told to be; waits as `get_order` does."""
     request = gateway_pb2.GatewayServiceGetOrderRequest(order_no=order_no)
     answer: gateway_pb2.GatewayServiceGetOrderResponse = yield from ask(
         deadline, "GetOrder", request
     )
-    return answer.order
+    return AgedOrder(answer.order, answer.age.ToNanoseconds() / 1e9)
+
+
+def get_order(deadline: Deadline, order_no: str) -> Flow[order_pb2.Order]:
+    """Read one order of the buyer; one still on its way to the database is waited for."""
+    return (yield from get_aged_order(deadline, order_no)).order
 
 
 def wait(deadline: Deadline, order_no: str, until: OrderTest) -> Flow[order_pb2.Order]:

@@ -43,6 +43,20 @@ class Purchase:
         return self.outcome is Outcome.RESERVED
 
 
+@dataclass(frozen=True)
+class AgedOrder:
+    """An order as it is told.
+
+    Attributes:
+        order: the order.
+        age_s: greatest possible age of what is told, in seconds, when the gateway answered; 0 if no
+            replica of Redis was asked.
+    """
+
+    order: order_pb2.Order
+    age_s: float
+
+
 _PREFIX = "PURCHASE_OUTCOME_"
 _OUTCOMES: dict[int, Outcome] = {
     number: Outcome(name.removeprefix(_PREFIX).lower())

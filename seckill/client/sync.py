@@ -8,7 +8,7 @@ import grpc
 
 from seckill.client import challenges, flows
 from seckill.client.errors import CallFailed
-from seckill.client.results import Purchase, settled
+from seckill.client.results import AgedOrder, Purchase, settled
 from seckill.client.retry import Deadline, RetryPolicy
 from seckill.client.transport import (
     DEFAULT_POLICY,
@@ -94,6 +94,10 @@ class SyncSeckillClient:
     def get_order(self, order_no: str, *, timeout_s: float = 10.0) -> order_pb2.Order:
         """Return one of the buyer's orders; see SeckillClient.get_order."""
         return self._run(flows.get_order(self._deadline(timeout_s), order_no))
+
+    def get_aged_order(self, order_no: str, *, timeout_s: float = 10.0) -> AgedOrder:
+        """Return one of the buyer's orders with its age; see SeckillClient.get_aged_order."""
+        return self._run(flows.get_aged_order(self._deadline(timeout_s), order_no))
 
     def wait(
         self, order_no: str, until: flows.OrderTest = settled, *, timeout_s: float = 60.0

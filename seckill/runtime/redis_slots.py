@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import math
+import time
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -108,6 +110,10 @@ class SlotMap:
         self._owners: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         # What `primaries` returns, until an owner changes.
         self._primaries: Mapping[str, tuple[redis.asyncio.Redis, int]] | None = None
+        # Host and port of each primary's replicas, by its "host:port".
+        self._replicas: dict[str, list[tuple[str, int]]] = {}
+        # Monotonic time at which the nodes were asked that have told all this.
+        self.asked_s = -math.inf
         self._is_known = False
         self._asking = asyncio.Lock()
         self._stale = asyncio.Event()
@@ -150,6 +156,14 @@ class SlotMap:
             }
         return self._primaries
 
+    def address(self, slot: int) -> str | None:
+        """Return "host:port" of the node that owns a slot; None if none does."""
+        return self._owners[slot]
+
+    def replicas(self, address: str) -> Sequence[tuple[str, int]]:
+        """Return host and port of each replica of the primary at "host:port"."""
+        return self._replicas.get(address, ())
+
     def owns(self, address: str, slot: int) -> bool:
         """Return whether the node at "host:port" owns a slot."""
         return self._owners[slot] == address
@@ -191,15 +205,20 @@ class SlotMap:
     async def _refresh(self) -> None:
         for host, port in self._startup:
             self.node(host, port)
+        asked_s = time.monotonic()
         view = await self._latest_view()
         owners: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        replicas: dict[str, list[tuple[str, int]]] = {}
         listed: set[str] = set()
         for first, last, *addresses in view:
             for host, port in addresses:
                 self.node(host, port)
                 listed.add(f"{host}:{port}")
-            owners[first : last + 1] = [f"{addresses[0][0]}:{addresses[0][1]}"] * (last + 1 - first)
+            owner = f"{addresses[0][0]}:{addresses[0][1]}"
+            owners[first : last + 1] = [owner] * (last + 1 - first)
+            replicas[owner] = addresses[1:]
         self._owners, self._primaries, self._is_known = owners, None, True
+        self._replicas, self.asked_s = replicas, asked_s
         kept = listed | {f"{host}:{port}" for host, port in self._startup}
         for address in self._nodes.keys() - kept:
             # What is under way on it comes to its end.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic_settings import BaseSettings
 
+from seckill.runtime.read_settings import ReadSettings
 from seckill.runtime.settings import PREFIX, ProcessSettings, SaleMetricsSettings
 from seckill.runtime.store_settings import STORES
 
@@ -31,7 +32,7 @@ def unknown_variables(
     """
     known = {PREFIX + name.upper() for name in settings_type.model_fields}
     # The settings of a store that this service does not use may stand there for another one.
-    for shared in (ProcessSettings, SaleMetricsSettings, *STORES):
+    for shared in (ProcessSettings, SaleMetricsSettings, ReadSettings, *STORES):
         known |= {PREFIX + name.upper() for name in shared.model_fields}
     siblings = tuple(f"{PREFIX}{name.upper()}_" for name in SERVICES if name != service)
     for variable in sorted(env):

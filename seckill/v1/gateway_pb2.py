@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from seckill.v1 import inventory_pb2 as seckill_dot_v1_dot_inventory__pb2
 from seckill.v1 import order_pb2 as seckill_dot_v1_dot_order__pb2
@@ -31,7 +32,7 @@ from seckill.v1 import payment_pb2 as seckill_dot_v1_dot_payment__pb2
 from seckill.v1 import sale_pb2 as seckill_dot_v1_dot_sale__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18seckill/v1/gateway.proto\x12\nseckill.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aseckill/v1/inventory.proto\x1a\x16seckill/v1/order.proto\x1a\x18seckill/v1/payment.proto\x1a\x15seckill/v1/sale.proto\"G\n\x1eGatewayServiceListSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x1fGatewayServiceListSalesResponse\x12\x1f\n\x05sales\x18\x01 \x03(\x0b\x32\x10.seckill.v1.Sale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x1cGatewayServiceGetSaleRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"h\n\x1dGatewayServiceGetSaleResponse\x12\x1e\n\x04sale\x18\x01 \x01(\x0b\x32\x10.seckill.v1.Sale\x12\'\n\x06unpaid\x18\x02 \x01(\x0b\x32\x17.seckill.v1.UnpaidUnits\"D\n\x19IssuePurchaseTokenRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x1a\n\x12\x63hallenge_solution\x18\x02 \x01(\t\"e\n\x1aIssuePurchaseTokenResponse\x12\x16\n\x0epurchase_token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x0fPurchaseRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x05\x12\x16\n\x0epurchase_token\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"R\n\x10PurchaseResponse\x12,\n\x07outcome\x18\x01 \x01(\x0e\x32\x1b.seckill.v1.PurchaseOutcome\x12\x10\n\x08order_no\x18\x02 \x01(\t\"1\n\x1dGatewayServiceGetOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"B\n\x1eGatewayServiceGetOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"3\n\x1fGatewayServiceWatchOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"D\n GatewayServiceWatchOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"4\n GatewayServiceCancelOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"E\n!GatewayServiceCancelOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"h\n\x1dGatewayServicePayOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12!\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x11.seckill.v1.Money\"B\n\x1eGatewayServicePayOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"c\n+GatewayServiceReceivePaymentCallbackRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"\x82\x01\n,GatewayServiceReceivePaymentCallbackResponse\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.seckill.v1.PaymentState\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.seckill.v1.PaymentReason2\xfe\t\n\x0eGatewayService\x12z\n\tListSales\x12*.seckill.v1.GatewayServiceListSalesRequest\x1a+.seckill.v1.GatewayServiceListSalesResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sales\x12z\n\x07GetSale\x12(.seckill.v1.GatewayServiceGetSaleRequest\x1a).seckill.v1.GatewayServiceGetSaleResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/sales/{sku}\x12\x92\x01\n\x12IssuePurchaseToken\x12%.seckill.v1.IssuePurchaseTokenRequest\x1a&.seckill.v1.IssuePurchaseTokenResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/sales/{sku}:issuePurchaseToken:\x01*\x12j\n\x08Purchase\x12\x1b.seckill.v1.PurchaseRequest\x1a\x1c.seckill.v1.PurchaseResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/sales/{sku}:purchase:\x01*\x12\x83\x01\n\x08GetOrder\x12).seckill.v1.GatewayServiceGetOrderRequest\x1a*.seckill.v1.GatewayServiceGetOrderResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders/{order_no}\x12\x8e\x01\n\nWatchOrder\x12+.seckill.v1.GatewayServiceWatchOrderRequest\x1a,.seckill.v1.GatewayServiceWatchOrderResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/orders/{order_no}:watch0\x01\x12\x93\x01\n\x0b\x43\x61ncelOrder\x12,.seckill.v1.GatewayServiceCancelOrderRequest\x1a-.seckill.v1.GatewayServiceCancelOrderResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/orders/{order_no}:cancel:\x01*\x12\x87\x01\n\x08PayOrder\x12).seckill.v1.GatewayServicePayOrderRequest\x1a*.seckill.v1.GatewayServicePayOrderResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/orders/{order_no}:pay:\x01*\x12\xbb\x01\n\x16ReceivePaymentCallback\x12\x37.seckill.v1.GatewayServiceReceivePaymentCallbackRequest\x1a\x38.seckill.v1.GatewayServiceReceivePaymentCallbackResponse\".\x82\xd3\xe4\x93\x02(\" /v1/payments/{provider}:callback:\x04\x62odyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18seckill/v1/gateway.proto\x12\nseckill.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aseckill/v1/inventory.proto\x1a\x16seckill/v1/order.proto\x1a\x18seckill/v1/payment.proto\x1a\x15seckill/v1/sale.proto\"G\n\x1eGatewayServiceListSalesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x83\x01\n\x1fGatewayServiceListSalesResponse\x12\x1f\n\x05sales\x18\x01 \x03(\x0b\x32\x10.seckill.v1.Sale\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12&\n\x03\x61ge\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"+\n\x1cGatewayServiceGetSaleRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"\x90\x01\n\x1dGatewayServiceGetSaleResponse\x12\x1e\n\x04sale\x18\x01 \x01(\x0b\x32\x10.seckill.v1.Sale\x12\'\n\x06unpaid\x18\x02 \x01(\x0b\x32\x17.seckill.v1.UnpaidUnits\x12&\n\x03\x61ge\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\x19IssuePurchaseTokenRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x1a\n\x12\x63hallenge_solution\x18\x02 \x01(\t\"e\n\x1aIssuePurchaseTokenResponse\x12\x16\n\x0epurchase_token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x0fPurchaseRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x05\x12\x16\n\x0epurchase_token\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"R\n\x10PurchaseResponse\x12,\n\x07outcome\x18\x01 \x01(\x0e\x32\x1b.seckill.v1.PurchaseOutcome\x12\x10\n\x08order_no\x18\x02 \x01(\t\"1\n\x1dGatewayServiceGetOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"j\n\x1eGatewayServiceGetOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x1fGatewayServiceWatchOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"D\n GatewayServiceWatchOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"4\n GatewayServiceCancelOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\"E\n!GatewayServiceCancelOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"h\n\x1dGatewayServicePayOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12!\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x11.seckill.v1.Money\"B\n\x1eGatewayServicePayOrderResponse\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x11.seckill.v1.Order\"c\n+GatewayServiceReceivePaymentCallbackRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"\x82\x01\n,GatewayServiceReceivePaymentCallbackResponse\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.seckill.v1.PaymentState\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.seckill.v1.PaymentReason2\xfe\t\n\x0eGatewayService\x12z\n\tListSales\x12*.seckill.v1.GatewayServiceListSalesRequest\x1a+.seckill.v1.GatewayServiceListSalesResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sales\x12z\n\x07GetSale\x12(.seckill.v1.GatewayServiceGetSaleRequest\x1a).seckill.v1.GatewayServiceGetSaleResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/sales/{sku}\x12\x92\x01\n\x12IssuePurchaseToken\x12%.seckill.v1.IssuePurchaseTokenRequest\x1a&.seckill.v1.IssuePurchaseTokenResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/sales/{sku}:issuePurchaseToken:\x01*\x12j\n\x08Purchase\x12\x1b.seckill.v1.PurchaseRequest\x1a\x1c.seckill.v1.PurchaseResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/sales/{sku}:purchase:\x01*\x12\x83\x01\n\x08GetOrder\x12).seckill.v1.GatewayServiceGetOrderRequest\x1a*.seckill.v1.GatewayServiceGetOrderResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders/{order_no}\x12\x8e\x01\n\nWatchOrder\x12+.seckill.v1.GatewayServiceWatchOrderRequest\x1a,.seckill.v1.GatewayServiceWatchOrderResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/orders/{order_no}:watch0\x01\x12\x93\x01\n\x0b\x43\x61ncelOrder\x12,.seckill.v1.GatewayServiceCancelOrderRequest\x1a-.seckill.v1.GatewayServiceCancelOrderResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/orders/{order_no}:cancel:\x01*\x12\x87\x01\n\x08PayOrder\x12).seckill.v1.GatewayServicePayOrderRequest\x1a*.seckill.v1.GatewayServicePayOrderResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/orders/{order_no}:pay:\x01*\x12\xbb\x01\n\x16ReceivePaymentCallback\x12\x37.seckill.v1.GatewayServiceReceivePaymentCallbackRequest\x1a\x38.seckill.v1.GatewayServiceReceivePaymentCallbackResponse\".\x82\xd3\xe4\x93\x02(\" /v1/payments/{provider}:callback:\x04\x62odyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,42 +57,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEWAYSERVICE'].methods_by_name['PayOrder']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/orders/{order_no}:pay:\001*'
   _globals['_GATEWAYSERVICE'].methods_by_name['ReceivePaymentCallback']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['ReceivePaymentCallback']._serialized_options = b'\202\323\344\223\002(\" /v1/payments/{provider}:callback:\004body'
-  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_start=231
-  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_end=302
-  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_start=304
-  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_end=395
-  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_start=397
-  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_end=440
-  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_start=442
-  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_end=546
-  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_start=548
-  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_end=616
-  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_start=618
-  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_end=719
-  _globals['_PURCHASEREQUEST']._serialized_start=721
-  _globals['_PURCHASEREQUEST']._serialized_end=813
-  _globals['_PURCHASERESPONSE']._serialized_start=815
-  _globals['_PURCHASERESPONSE']._serialized_end=897
-  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_start=899
-  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_end=948
-  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_start=950
-  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_end=1016
-  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_start=1018
-  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_end=1069
-  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_start=1071
-  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_end=1139
-  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_start=1141
-  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_end=1193
-  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_start=1195
-  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_end=1264
-  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_start=1266
-  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_end=1370
-  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_start=1372
-  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_end=1438
-  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKREQUEST']._serialized_start=1440
-  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKREQUEST']._serialized_end=1539
-  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKRESPONSE']._serialized_start=1542
-  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKRESPONSE']._serialized_end=1672
-  _globals['_GATEWAYSERVICE']._serialized_start=1675
-  _globals['_GATEWAYSERVICE']._serialized_end=2953
+  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_start=263
+  _globals['_GATEWAYSERVICELISTSALESREQUEST']._serialized_end=334
+  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_start=337
+  _globals['_GATEWAYSERVICELISTSALESRESPONSE']._serialized_end=468
+  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_start=470
+  _globals['_GATEWAYSERVICEGETSALEREQUEST']._serialized_end=513
+  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_start=516
+  _globals['_GATEWAYSERVICEGETSALERESPONSE']._serialized_end=660
+  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_start=662
+  _globals['_ISSUEPURCHASETOKENREQUEST']._serialized_end=730
+  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_start=732
+  _globals['_ISSUEPURCHASETOKENRESPONSE']._serialized_end=833
+  _globals['_PURCHASEREQUEST']._serialized_start=835
+  _globals['_PURCHASEREQUEST']._serialized_end=927
+  _globals['_PURCHASERESPONSE']._serialized_start=929
+  _globals['_PURCHASERESPONSE']._serialized_end=1011
+  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_start=1013
+  _globals['_GATEWAYSERVICEGETORDERREQUEST']._serialized_end=1062
+  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_start=1064
+  _globals['_GATEWAYSERVICEGETORDERRESPONSE']._serialized_end=1170
+  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_start=1172
+  _globals['_GATEWAYSERVICEWATCHORDERREQUEST']._serialized_end=1223
+  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_start=1225
+  _globals['_GATEWAYSERVICEWATCHORDERRESPONSE']._serialized_end=1293
+  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_start=1295
+  _globals['_GATEWAYSERVICECANCELORDERREQUEST']._serialized_end=1347
+  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_start=1349
+  _globals['_GATEWAYSERVICECANCELORDERRESPONSE']._serialized_end=1418
+  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_start=1420
+  _globals['_GATEWAYSERVICEPAYORDERREQUEST']._serialized_end=1524
+  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_start=1526
+  _globals['_GATEWAYSERVICEPAYORDERRESPONSE']._serialized_end=1592
+  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKREQUEST']._serialized_start=1594
+  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKREQUEST']._serialized_end=1693
+  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKRESPONSE']._serialized_start=1696
+  _globals['_GATEWAYSERVICERECEIVEPAYMENTCALLBACKRESPONSE']._serialized_end=1826
+  _globals['_GATEWAYSERVICE']._serialized_start=1829
+  _globals['_GATEWAYSERVICE']._serialized_end=3107
 # @@protoc_insertion_point(module_scope)

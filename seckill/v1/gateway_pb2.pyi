@@ -6,6 +6,7 @@ The gateway: what buyers call, directly or through the edge."""
 from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -60,21 +61,27 @@ class GatewayServiceListSalesResponse(_message.Message):
 
     SALES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def sales(self) -> _containers.RepeatedCompositeFieldContainer[_sale_pb2.Sale]:
         """Ordered by sku."""
 
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How old the sales are at most, as in GatewayServiceGetSaleResponse."""
+
     def __init__(
         self,
         *,
         sales: _abc.Iterable[_sale_pb2.Sale] | None = ...,
         next_page_token: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sales", b"sales"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "next_page_token", b"next_page_token", "sales", b"sales"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -110,6 +117,7 @@ class GatewayServiceGetSaleResponse(_message.Message):
 
     SALE_FIELD_NUMBER: _builtins.int
     UNPAID_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sale(self) -> _sale_pb2.Sale:
         """The sale as the gateway knows it; remaining_units may be a second old."""
@@ -120,15 +128,22 @@ class GatewayServiceGetSaleResponse(_message.Message):
         OrderService does not answer.
         """
 
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How old the sale is at most: it is asked for once a second, and a replica of Redis may have told
+        (SECKILL_REDIS_READ_STALENESS_MS).
+        """
+
     def __init__(
         self,
         *,
         sale: _sale_pb2.Sale | None = ...,
         unpaid: _sale_pb2.UnpaidUnits | None = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale", "unpaid", b"unpaid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "sale", b"sale", "unpaid", b"unpaid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale", "unpaid", b"unpaid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "sale", b"sale", "unpaid", b"unpaid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,18 +304,26 @@ class GatewayServiceGetOrderResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def order(self) -> _order_pb2.Order:
         """The order as the projection has it."""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Greatest possible age of what is told here, if a replica of Redis has told it; unset otherwise.
+        A change that a buyer was told of before, e.g. by PayOrder, is in it all the same.
+        """
 
     def __init__(
         self,
         *,
         order: _order_pb2.Order | None = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "order", b"order"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

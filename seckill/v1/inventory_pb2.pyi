@@ -5,6 +5,7 @@ Stock: who holds how many units. The only writer of the sale's keys in Redis."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -327,16 +328,20 @@ class GetSaleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SKU_FIELD_NUMBER: _builtins.int
+    REPLICA_ALLOWED_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """Sku of the sale; 1 to 64 of [A-Za-z0-9._-]."""
+    replica_allowed: _builtins.bool
+    """True takes an answer that is a little old, for display: see GetSaleResponse.age."""
     def __init__(
         self,
         *,
         sku: _builtins.str = ...,
+        replica_allowed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replica_allowed", b"replica_allowed", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,18 +354,24 @@ class GetSaleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SALE_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sale(self) -> _sale_pb2.Sale:
-        """As Redis has it at this moment."""
+        """As Redis has it at this moment, or had it, at most `age` ago."""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Greatest possible age of what a replica of Redis has told; unset if the primary was asked."""
 
     def __init__(
         self,
         *,
         sale: _sale_pb2.Sale | None = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "sale", b"sale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "sale", b"sale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -375,22 +386,26 @@ class ListSalesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    REPLICA_ALLOWED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Sales in a page, at most 1,000; 0 means 100."""
     page_token: _builtins.str
     """next_page_token of the previous page; empty for the first one."""
     shadow: _builtins.bool
     """True lists the shadow sales of rehearsals (`seckill preflight`) instead of all others."""
+    replica_allowed: _builtins.bool
+    """True takes an answer that is a little old, for display: see ListSalesResponse.age."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         shadow: _builtins.bool = ...,
+        replica_allowed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "shadow", b"shadow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "replica_allowed", b"replica_allowed", "shadow", b"shadow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -492,21 +507,27 @@ class ListSalesResponse(_message.Message):
 
     SALES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def sales(self) -> _containers.RepeatedCompositeFieldContainer[_sale_pb2.Sale]:
         """Ordered by sku."""
 
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Greatest possible age of a sale that a replica of Redis has told; unset if none was asked."""
+
     def __init__(
         self,
         *,
         sales: _abc.Iterable[_sale_pb2.Sale] | None = ...,
         next_page_token: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sales", b"sales"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "next_page_token", b"next_page_token", "sales", b"sales"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -312,20 +312,28 @@ class BatchGetOrdersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDERS_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def orders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """For each number asked for, in order, a serialized Order, or empty if there is none: the
         gateway forwards the bytes as they are.
         """
 
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Greatest possible age of what a replica of Redis has told of them; unset if none was asked. At
+        most SECKILL_REDIS_READ_STALENESS_MS.
+        """
+
     def __init__(
         self,
         *,
         orders: _abc.Iterable[_builtins.bytes] | None = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "orders", b"orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

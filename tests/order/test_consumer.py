@@ -72,7 +72,7 @@ async def test_reservations_become_orders_delays_and_projection(bench: Bench) ->
     assert await bench.counts(sku) == (200, 200, 200, 200)
     assert await bench.committed() == 200
     number = number_of(values[0])
-    (encoded,) = await bench.projection.read([number])
+    (encoded,), _ = await bench.projection.read([number])
     assert encoded is not None
     order = order_pb2.Order.FromString(encoded)
     assert order.order_no == number
@@ -193,7 +193,7 @@ async def test_message_that_the_database_refuses_is_isolated(bench: Bench) -> No
     assert headers["order_no"].decode() == number_of(bad)
     unrestored = await bench.sql.fetch("SELECT order_no FROM restore_outbox")
     assert [row["order_no"] for row in unrestored] == [number_of(bad)]
-    (encoded,) = await bench.projection.read([number_of(bad)])
+    (encoded,), _ = await bench.projection.read([number_of(bad)])
     assert order_pb2.Order.FromString(encoded or b"").state == order_pb2.ORDER_STATE_REJECTED
 
 

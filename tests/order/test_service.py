@@ -107,12 +107,13 @@ class Service:
 
     async def polled(self, order_no: str) -> set[order_pb2.OrderState.ValueType]:
         """What polls are told, at this replica and at another."""
-        encoded = [await reader.read([order_no]) for reader in (self.reader, self.other_reader)]
+        readers = (self.reader, self.other_reader)
+        encoded = [(await reader.read([order_no]))[0] for reader in readers]
         return {order_pb2.Order.FromString(order).state for (order,) in encoded}
 
     async def state_shown(self, order_no: str) -> order_pb2.OrderState.ValueType:
         """The state in the projection."""
-        (encoded,) = await self.projection.read([order_no])
+        (encoded,), _ = await self.projection.read([order_no])
         return order_pb2.Order.FromString(encoded or b"").state
 
 
@@ -257,7 +258,7 @@ async def test_polls_are_right_if_redis_took_no_writes(service: Service) -> None
     # Longer than the write of the projection, and what takes its place, wait.
     async with without_writes(service.redis):
         await service.stub.PayOrder(pay_request(number))
-        encoded = await service.reader.read([number])
+        encoded, _ = await service.reader.read([number])
         assert order_pb2.Order.FromString(encoded[0]).state == order_pb2.ORDER_STATE_PAID
         with pytest.raises(DependencyUnavailable):
             await service.reader.run_once()
@@ -310,7 +311,7 @@ async def test_cancelled_order_goes_through_the_restore_outbox(service: Service)
     assert marks == [1, 0]
     totals = await service.stub.GetSaleTotals(order_pb2.GetSaleTotalsRequest(sku=sku))
     assert (totals.sold_units, totals.cancelled_units, totals.restored_units) == (0, 1, 1)
-    (encoded,) = await service.projection.read([number])
+    (encoded,), _ = await service.projection.read([number])
     assert order_pb2.Order.FromString(encoded or b"").HasField("restore_time")
 
 
