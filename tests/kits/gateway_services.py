@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from inventory_svc.sales.window import sells
 from seckill.errors import NotAllowed, OrderNotFound, SaleNotFound
@@ -48,6 +49,8 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
         self.open = asyncio.Event()
         self.open.set()
         self.failure: grpc.StatusCode | None = None
+        # Of what is told to callers who allow a replica; None if the primary tells.
+        self.age: Duration | None = None
         self._numbers = itertools.count(1)
         self._switch = inventory_pb2.KillSwitch()
         self._watchers: set[asyncio.Queue[sale_pb2.Sale | inventory_pb2.KillSwitch]] = set()
@@ -127,14 +130,16 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
         self.asked.append(request.sku)
         if request.sku not in self.sales:
             raise SaleNotFound
-        return inventory_pb2.GetSaleResponse(sale=self.sales[request.sku])
+        age = self.age if request.replica_allowed else None
+        return inventory_pb2.GetSaleResponse(sale=self.sales[request.sku], age=age)
 
     async def ListSales(
         self, request: inventory_pb2.ListSalesRequest, _context: Context
     ) -> inventory_pb2.ListSalesResponse:
         self.listed.append(request)
         found = sorted(self.sales.values(), key=lambda sale: sale.terms.sku)
-        return inventory_pb2.ListSalesResponse(sales=found[: request.page_size])
+        age = self.age if request.replica_allowed else None
+        return inventory_pb2.ListSalesResponse(sales=found[: request.page_size], age=age)
 
     async def WatchSales(
         self, _request: inventory_pb2.WatchSalesRequest, _context: Context
@@ -171,6 +176,8 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
         self.callbacks: list[order_pb2.ReceivePaymentCallbackRequest] = []
         # What may come back of each sale; None while it cannot be told.
         self.unpaid: sale_pb2.UnpaidUnits | None = sale_pb2.UnpaidUnits()
+        # Of what BatchGetOrders tells; None if the primary tells.
+        self.age: Duration | None = None
 
     async def GetUnpaidUnits(
         self, _request: order_pb2.GetUnpaidUnitsRequest, context: Context
@@ -185,7 +192,8 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
         self.batches.append(len(request.order_nos))
         found = [self.orders.get(number) for number in request.order_nos]
         return order_pb2.BatchGetOrdersResponse(
-            orders=[b"" if order is None else order.SerializeToString() for order in found]
+            orders=[b"" if order is None else order.SerializeToString() for order in found],
+            age=self.age,
         )
 
     async def CancelOrder(
