@@ -12,7 +12,7 @@ truth on their next attempt.
 
 A sku that is not among them does not exist, or its sale is archived, which the stream leaves out.
 A sale that was created a moment ago is waited for: its notice is on its way. Then inventory is
-asked, for so few at once that who invents skus keeps neither it nor the database busy.
+asked, so seldom that who invents skus keeps neither it nor the database busy.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ NOTICE_WAIT_S = 0.25
 ReadUnpaid = Callable[[str], Awaitable[sale_pb2.UnpaidUnits | None]]
 # Of the look-ups at once, what unknown skus may take while the stream is down.
 UNKNOWN_SHARE = 0.25
-# How many of them are asked for at once while it is up: only archived sales can be found then.
-UNTOLD_MAX = 2
+# How often one of them is asked for while it is up: only archived sales can be found then.
+UNTOLD_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class Sales:
         self._unknown_lookups: dict[str, asyncio.Task[_Answer]] = {}
         # Skus that the stream may tell of in a moment.
         self._awaited: dict[str, asyncio.Future[None]] = {}
+        # Monotonic time from which on the next sku that it leaves out may be asked for.
+        self._next_untold_s = 0.0
         # None while the stream is up.
         self._down_since_s: float | None = float("-inf")
 
@@ -180,9 +182,8 @@ class Sales:
         lookups = self._lookups if known else self._unknown_lookups
         lookup = lookups.get(sku)
         if lookup is None:
-            if not known and self._down_since_s is None and len(lookups) >= UNTOLD_MAX:
-                self._answers.put(sku, _Answer(None, time.monotonic() + ANSWER_KEPT_S))
-                raise SaleNotFound(metadata={"sku": sku})
+            if not known and self._down_since_s is None:
+                self._charge_untold(sku)
             most = self._lookups_max if known else self._lookups_max * UNKNOWN_SHARE
             if len(lookups) >= max(1, most):
                 raise Overloaded("too many sales are being looked up", wait_s=LOOKUP_TIMEOUT_S / 2)
@@ -191,6 +192,14 @@ class Sales:
             lookup.add_done_callback(lambda _: lookups.pop(sku))
         # One caller's cancellation must not end the lookup of the others.
         return await asyncio.shield(lookup)
+
+    def _charge_untold(self, sku: str) -> None:
+        """Raise SaleNotFound if a sku that the stream leaves out was asked for just now."""
+        now_s = time.monotonic()
+        if now_s < self._next_untold_s:
+            self._answers.put(sku, _Answer(None, now_s + ANSWER_KEPT_S))
+            raise SaleNotFound(metadata={"sku": sku})
+        self._next_untold_s = now_s + UNTOLD_EVERY_S
 
     async def _look_up(self, sku: str) -> _Answer:
         payload: bytes | None = None

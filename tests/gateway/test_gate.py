@@ -4,6 +4,7 @@ One body for both fronts.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from google.api import httpbody_pb2
 from prometheus_client import REGISTRY
 
+from gateway.sales import UNTOLD_EVERY_S
 from seckill.status import reason_of
 from seckill.v1 import gateway_pb2, order_pb2
 from tests.kits.factories import PRICE, new_id, sale_terms
@@ -157,12 +159,16 @@ async def test_those_who_buy_leave_their_address_room_to_poll_and_pay(charged: G
         assert await outcome(other(charged, BAD_TOKEN)) != "RATE_LIMITED"
 
 
-async def test_nobody_who_invents_skus_reaches_inventory(rig: GatewayRig) -> None:
-    """Whichever method they try: the snapshot of the sales says that there are none."""
+async def test_who_invents_skus_hardly_reaches_inventory(rig: GatewayRig) -> None:
+    """Whichever method they try: the snapshot of the sales says that there are none. Now and then
+    one is asked for, which may be of an archived sale.
+    """
+    started_s = time.monotonic()
     for ask in (sale, issue, purchase):
         calls = [outcome(ask(rig, rig.identity("u"))) for _ in range(100)]
         assert set(await asyncio.gather(*calls)) == {"SALE_NOT_FOUND"}
-    assert rig.services.inventory.asked == []
+    asked = rig.services.inventory.asked
+    assert len(asked) <= 1 + (time.monotonic() - started_s) / UNTOLD_EVERY_S
 
 
 async def test_a_sale_created_a_moment_ago_is_waited_for(rig: GatewayRig) -> None:
