@@ -21,7 +21,7 @@ from tests.kits.factories import new_id, sale_terms
 from tests.kits.faults.proxy import FaultProxy
 from tests.kits.gateway import GatewayRig, details, failure, open_rig
 from tests.kits.redis_state import on_each_server
-from tests.kits.stores import client_of
+from tests.kits.stores import client_of, one_server
 from tests.kits.waiting import eventually
 
 NAME = "issue"
@@ -222,6 +222,7 @@ def unshared() -> float:
     return REGISTRY.get_sample_value("seckill_issues_unshared_total") or 0.0
 
 
+@one_server
 @pytest.mark.parametrize("fault", ["drop", "hold"])
 async def test_without_redis_the_gateway_decides_alone(
     redis_url: str, tmp_path: Path, fault: str
