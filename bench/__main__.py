@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import report
+from bench.measures.replica_reads import replica_reads
 from bench.measures.slot_move import slot_move
 from bench.ratios import RATIOS, chosen
 from bench.run import Run
@@ -84,6 +85,9 @@ def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
         say("moving slots")
         gaps_ms = slot_move(directory)
         facts["slot_move_gap_ms"] = {name: round(gap, 1) for name, gap in gaps_ms.items()}
+        say("reading from a replica")
+        reads = replica_reads(directory)
+        facts["replica_read_share"] = {name: round(figure, 3) for name, figure in reads.items()}
     name = "quick" if given.quick else "full"
     facts["sizes"] = {"name": name, **dataclasses.asdict(sizes)}
     facts["seconds"] = round(time.monotonic() - start_s, 1)

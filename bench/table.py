@@ -79,6 +79,10 @@ def to_markdown(document: Mapping[str, Any]) -> str:
             f"- a sale's slot moves, {name.replace('_', ' ')}: {figure:,} ms without an answer"
             for name, figure in document.get("slot_move_gap_ms", {}).items()
         ),
+        *(
+            f"- polls answered by a replica, {name.replace('_', ' ')}: {figure:,}"
+            for name, figure in document.get("replica_read_share", {}).items()
+        ),
         "",
     ]
     return "\n".join(lines)
