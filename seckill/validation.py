@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from seckill import shadow
+from seckill.buckets import BUCKETS_MAX
 from seckill.errors import InvalidField
 from seckill.order_no import is_order_no
 from seckill.v1 import sale_pb2
@@ -122,6 +123,7 @@ def check_terms(terms: sale_pb2.SaleTerms, field: str = "terms") -> None:
     violations.between(f"{field}.total_units", terms.total_units, 1, UNITS_MAX)
     violations.money(f"{field}.unit_price", terms.unit_price)
     violations.between(f"{field}.purchase_limit", terms.purchase_limit, 0, PURCHASE_LIMIT_MAX)
+    violations.between(f"{field}.buckets", terms.buckets, 0, BUCKETS_MAX)
     _check_window(violations, terms, field)
     if terms.HasField("payment_window"):
         violations.duration(

@@ -136,6 +136,7 @@ def with_defaults(terms: sale_pb2.SaleTerms) -> sale_pb2.SaleTerms:
     complete = sale_pb2.SaleTerms()
     complete.CopyFrom(terms)
     complete.purchase_limit = terms.purchase_limit or 1
+    complete.buckets = terms.buckets or 1
     if terms.HasField("start_time"):
         complete.start_time.FromMilliseconds(terms.start_time.ToMilliseconds())
     complete.end_time.FromMilliseconds(terms.end_time.ToMilliseconds())

@@ -46,7 +46,7 @@ class SaleRegistry:
         self, terms: sale_pb2.SaleTerms, *, timeout_s: float
     ) -> order_pb2.RegisterSaleResponse:
         """Register a sale. Raises what OrderService answers, or DependencyUnavailable."""
-        request = order_pb2.RegisterSaleRequest(terms=terms)
+        request = order_pb2.RegisterSaleRequest(terms=terms, loads_buckets=True)
         timeout_s = min(timeout_s, self._timeout_s)
         with order_faults():
             return await self._stub.RegisterSale(request, timeout=timeout_s)
@@ -93,7 +93,7 @@ class SaleRegistry:
 
     async def begin_rebuild(self, sku: str, *, timeout_s: float) -> order_pb2.BeginRebuildResponse:
         """Await the consumers, then raise the epoch. Raises what OrderService answers."""
-        request = order_pb2.BeginRebuildRequest(sku=sku)
+        request = order_pb2.BeginRebuildRequest(sku=sku, loads_buckets=True)
         with order_faults():
             return await self._stub.BeginRebuild(request, timeout=timeout_s)
 

@@ -8,9 +8,10 @@ import grpc
 import structlog
 
 from order_svc.intake.barrier import ConsumerBarrier
-from order_svc.rpc.sales import check_sku
+from order_svc.rpc.sales import NEEDS_BUCKETS, check_sku
 from order_svc.sales.generation import Other, Store, StoreGeneration
 from order_svc.sales.recovery import SaleRecovery
+from seckill.errors import SaleStateConflict
 from seckill.runtime.server import time_left_s
 from seckill.v1 import order_pb2
 from seckill.validation import (
@@ -57,9 +58,13 @@ class RecoveryHandlers:
         """Handle ListOpenSales."""
         limit = page_size(request.page_size)
         after = decode_page_token(request.page_token, SKU)
-        skus = await self._recovery.open_skus(after=after, limit=limit + 1)
-        token = encode_page_token(skus[limit - 1]) if len(skus) > limit else ""
-        return order_pb2.ListOpenSalesResponse(skus=skus[:limit], next_page_token=token)
+        sales = await self._recovery.open_sales(after=after, limit=limit + 1)
+        skus = list(sales)[:limit]
+        return order_pb2.ListOpenSalesResponse(
+            skus=skus,
+            next_page_token=encode_page_token(skus[-1]) if len(sales) > limit else "",
+            buckets={sku: sales[sku] for sku in skus if sales[sku] > 1},
+        )
 
     async def await_consumed(
         self, request: order_pb2.AwaitConsumedRequest, context: Context
@@ -76,7 +81,9 @@ class RecoveryHandlers:
         """Handle BeginRebuild."""
         check_sku(request.sku)
         # An unknown sale is refused before the wait.
-        await self._recovery.require(request.sku)
+        sale = await self._recovery.record_of(request.sku)
+        if sale.terms.buckets > 1 and not request.loads_buckets:
+            raise SaleStateConflict(NEEDS_BUCKETS)
         timeout_s = time_left_s(context, self._timeout_s)
         await self._barrier.await_consumed(timeout_s=timeout_s)
         epoch = await self._recovery.raise_epoch(request.sku)

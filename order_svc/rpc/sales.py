@@ -9,13 +9,15 @@ from order_svc.rpc.operators import Gate
 from order_svc.sales.model import terms_of
 from order_svc.sales.repository import SaleRepository
 from order_svc.sales.shadow import ShadowSales
-from seckill.errors import InvalidField
+from seckill.errors import InvalidField, SaleStateConflict
 from seckill.shadow import check_shadow
 from seckill.v1 import order_pb2, sale_pb2
 from seckill.validation import Violations, check_terms
 
 # Keeps price times quantity inside a bigint; the schema has the same bound.
 UNIT_PRICE_MAX = 9_000_000_000_000_000
+# A replica that would load such a sale as one of a single bucket would sell its units twice.
+NEEDS_BUCKETS = "a sale of several buckets is loaded by replicas that know of buckets"
 Context = grpc.aio.ServicerContext[Any, Any]
 log = structlog.get_logger()
 
@@ -38,6 +40,8 @@ class SaleHandlers:
             raise InvalidField(
                 [("terms.unit_price.minor_units", f"must be at most {UNIT_PRICE_MAX}")]
             )
+        if not request.loads_buckets and request.terms.buckets > 1:
+            raise SaleStateConflict(NEEDS_BUCKETS)
         sale, created = await self._sales.register(request.terms)
         return order_pb2.RegisterSaleResponse(
             terms=terms_of(sale), epoch=sale["epoch"], created=created

@@ -35,6 +35,7 @@ def sale_columns(terms: sale_pb2.SaleTerms) -> dict[str, Any]:
         "ends_at": terms.end_time.ToDatetime(UTC),
         "payment_window": timedelta(seconds=window_s),
         "rebuy_allowed": terms.rebuy_allowed,
+        "buckets": terms.buckets or 1,
     }
 
 
@@ -49,6 +50,7 @@ def terms_of(row: Row) -> sale_pb2.SaleTerms:
         start_time=timestamp(row["starts_at"]),
         end_time=timestamp(row["ends_at"]),
         rebuy_allowed=row["rebuy_allowed"],
+        buckets=row["buckets"],
     )
     terms.payment_window.FromTimedelta(row["payment_window"])
     return terms

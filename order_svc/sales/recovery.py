@@ -32,14 +32,10 @@ class SaleRecovery:
         """Return the sale as it is on record; raises SaleNotFound."""
         return record_of(_only(await self._database.fetch("sales/snapshot_sale", sku), sku))
 
-    async def open_skus(self, *, after: str, limit: int) -> list[str]:
-        """Return up to `limit` skus of sales that may sell, in order, those after `after`."""
+    async def open_sales(self, *, after: str, limit: int) -> dict[str, int]:
+        """Return sku → buckets of up to `limit` sales that may sell, in order, after `after`."""
         rows = await self._database.fetch("sales/list_open_sales", after, limit)
-        return [row["sku"] for row in rows]
-
-    async def require(self, sku: str) -> None:
-        """Raise SaleNotFound if the sale is not registered."""
-        _only(await self._database.fetch("sales/find_sale", sku), sku)
+        return {row["sku"]: row["buckets"] for row in rows}
 
     async def raise_epoch(self, sku: str) -> int:
         """Raise the epoch of a sale by one and return it; raises SaleNotFound."""

@@ -26,25 +26,25 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15seckill/v1/sale.proto\x12\nseckill.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x05Money\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0bminor_units\x18\x02 \x01(\x03\"\xa3\x02\n\tSaleTerms\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0btotal_units\x18\x03 \x01(\x03\x12%\n\nunit_price\x18\x04 \x01(\x0b\x32\x11.seckill.v1.Money\x12\x16\n\x0epurchase_limit\x18\x05 \x01(\x05\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0epayment_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rrebuy_allowed\x18\t \x01(\x08\"\x9c\x01\n\x04Sale\x12$\n\x05terms\x18\x01 \x01(\x0b\x32\x15.seckill.v1.SaleTerms\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.seckill.v1.SaleState\x12\x17\n\x0fremaining_units\x18\x03 \x01(\x03\x12\x10\n\x08sold_out\x18\x04 \x01(\x08\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x0e\n\x06loaded\x18\x06 \x01(\x08\"R\n\x0bUnpaidUnits\x12\r\n\x05units\x18\x01 \x01(\x03\x12\x34\n\x10last_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfe\x01\n\tSaleFacts\x12\x12\n\x05title\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\nunit_price\x18\x02 \x01(\x0b\x32\x11.seckill.v1.Money\x12\x18\n\x0btotal_units\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.seckill.v1.SaleState\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_titleB\x0e\n\x0c_total_units\"\xdf\x01\n\nSaleChange\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x10\n\x08operator\x18\x03 \x01(\t\x12/\n\x0b\x63hange_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x15.seckill.v1.SaleFacts\x12$\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x15.seckill.v1.SaleFacts\x12\x13\n\x0b\x61\x64\x64ition_id\x18\x07 \x01(\t\x12\x13\n\x0b\x61\x64\x64\x65\x64_units\x18\x08 \x01(\x03*j\n\tSaleState\x12\x1a\n\x16SALE_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSALE_STATE_OPEN\x10\x01\x12\x15\n\x11SALE_STATE_PAUSED\x10\x02\x12\x15\n\x11SALE_STATE_CLOSED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15seckill/v1/sale.proto\x12\nseckill.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x05Money\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0bminor_units\x18\x02 \x01(\x03\"\xb4\x02\n\tSaleTerms\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0btotal_units\x18\x03 \x01(\x03\x12%\n\nunit_price\x18\x04 \x01(\x0b\x32\x11.seckill.v1.Money\x12\x16\n\x0epurchase_limit\x18\x05 \x01(\x05\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0epayment_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rrebuy_allowed\x18\t \x01(\x08\x12\x0f\n\x07\x62uckets\x18\n \x01(\x05\"\x9c\x01\n\x04Sale\x12$\n\x05terms\x18\x01 \x01(\x0b\x32\x15.seckill.v1.SaleTerms\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.seckill.v1.SaleState\x12\x17\n\x0fremaining_units\x18\x03 \x01(\x03\x12\x10\n\x08sold_out\x18\x04 \x01(\x08\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x0e\n\x06loaded\x18\x06 \x01(\x08\"R\n\x0bUnpaidUnits\x12\r\n\x05units\x18\x01 \x01(\x03\x12\x34\n\x10last_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfe\x01\n\tSaleFacts\x12\x12\n\x05title\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\nunit_price\x18\x02 \x01(\x0b\x32\x11.seckill.v1.Money\x12\x18\n\x0btotal_units\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.seckill.v1.SaleState\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_titleB\x0e\n\x0c_total_units\"\xdf\x01\n\nSaleChange\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x10\n\x08operator\x18\x03 \x01(\t\x12/\n\x0b\x63hange_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x15.seckill.v1.SaleFacts\x12$\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x15.seckill.v1.SaleFacts\x12\x13\n\x0b\x61\x64\x64ition_id\x18\x07 \x01(\t\x12\x13\n\x0b\x61\x64\x64\x65\x64_units\x18\x08 \x01(\x03*j\n\tSaleState\x12\x1a\n\x16SALE_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSALE_STATE_OPEN\x10\x01\x12\x15\n\x11SALE_STATE_PAUSED\x10\x02\x12\x15\n\x11SALE_STATE_CLOSED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'seckill.v1.sale_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SALESTATE']._serialized_start=1170
-  _globals['_SALESTATE']._serialized_end=1276
+  _globals['_SALESTATE']._serialized_start=1187
+  _globals['_SALESTATE']._serialized_end=1293
   _globals['_MONEY']._serialized_start=102
   _globals['_MONEY']._serialized_end=148
   _globals['_SALETERMS']._serialized_start=151
-  _globals['_SALETERMS']._serialized_end=442
-  _globals['_SALE']._serialized_start=445
-  _globals['_SALE']._serialized_end=601
-  _globals['_UNPAIDUNITS']._serialized_start=603
-  _globals['_UNPAIDUNITS']._serialized_end=685
-  _globals['_SALEFACTS']._serialized_start=688
-  _globals['_SALEFACTS']._serialized_end=942
-  _globals['_SALECHANGE']._serialized_start=945
-  _globals['_SALECHANGE']._serialized_end=1168
+  _globals['_SALETERMS']._serialized_end=459
+  _globals['_SALE']._serialized_start=462
+  _globals['_SALE']._serialized_end=618
+  _globals['_UNPAIDUNITS']._serialized_start=620
+  _globals['_UNPAIDUNITS']._serialized_end=702
+  _globals['_SALEFACTS']._serialized_start=705
+  _globals['_SALEFACTS']._serialized_end=959
+  _globals['_SALECHANGE']._serialized_start=962
+  _globals['_SALECHANGE']._serialized_end=1185
 # @@protoc_insertion_point(module_scope)

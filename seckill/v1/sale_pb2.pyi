@@ -88,6 +88,7 @@ class SaleTerms(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     PAYMENT_WINDOW_FIELD_NUMBER: _builtins.int
     REBUY_ALLOWED_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """Identity of the sale: 1 to 64 of [A-Za-z0-9._-], starting with a letter or a digit."""
     title: _builtins.str
@@ -98,6 +99,10 @@ class SaleTerms(_message.Message):
     """Most units in one purchase, 1 to 1,000; 0 means 1."""
     rebuy_allowed: _builtins.bool
     """Whether a buyer whose order was cancelled may buy again."""
+    buckets: _builtins.int
+    """Buckets that its stock in Redis is spread over, 1 to 64; 0 means 1. A hot sale in several is
+    decided by as many Redis processes; it never changes.
+    """
     @_builtins.property
     def unit_price(self) -> Global___Money:
         """Price of one unit; must not be negative."""
@@ -126,10 +131,11 @@ class SaleTerms(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         payment_window: _duration_pb2.Duration | None = ...,
         rebuy_allowed: _builtins.bool = ...,
+        buckets: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "payment_window", b"payment_window", "start_time", b"start_time", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "payment_window", b"payment_window", "purchase_limit", b"purchase_limit", "rebuy_allowed", b"rebuy_allowed", "sku", b"sku", "start_time", b"start_time", "title", b"title", "total_units", b"total_units", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "end_time", b"end_time", "payment_window", b"payment_window", "purchase_limit", b"purchase_limit", "rebuy_allowed", b"rebuy_allowed", "sku", b"sku", "start_time", b"start_time", "title", b"title", "total_units", b"total_units", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

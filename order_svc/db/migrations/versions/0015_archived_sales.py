@@ -3,7 +3,7 @@
 from order_svc.db.migrate import run_script
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
