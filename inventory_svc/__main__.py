@@ -13,6 +13,12 @@ import redis.asyncio
 import structlog
 
 from inventory_svc import metrics
+from inventory_svc.buckets.borrower import Borrower
+from inventory_svc.buckets.layouts import Layouts
+from inventory_svc.buckets.repair import Repairer
+from inventory_svc.buckets.standing import Standings
+from inventory_svc.buckets.stock import BucketedStock
+from inventory_svc.buckets.transfers import Transfers
 from inventory_svc.durability import configuration_checks
 from inventory_svc.fence.discarded import DiscardedSales
 from inventory_svc.fence.fence import CONFIRMATIONS, StoreFence
@@ -63,6 +69,7 @@ class Connections:
     redis: "redis.asyncio.Redis"
     registry: SaleRegistry
     clock: SystemClock
+    layouts: Layouts
     lease: StoreLease | ShardLeases
     # For questions about the store; known to the type checker only.
     confirmations: "order_pb2_grpc.OrderServiceAsyncStub"
@@ -101,15 +108,16 @@ async def open_connections(settings: InventorySettings, process: Process) -> Con
         client,
         registry,
         clock,
+        Layouts(client),
         ShardLeases() if settings.redis_cluster else StoreLease(client, clock=clock),
         order_pb2_grpc.OrderServiceStub(confirmations),
     )
 
 
-def build_stock(connections: Connections) -> Stock:
+def build_stock(connections: Connections, borrower: Borrower) -> BucketedStock:
     """Stock, which decides every purchase."""
     settings = connections.settings
-    return Stock(
+    stock = Stock(
         connections.redis,
         clock=connections.clock,
         rng=random.SystemRandom(),
@@ -119,6 +127,20 @@ def build_stock(connections: Connections) -> Stock:
         confirm=connections.confirm,
         guard=connections.lease,
     )
+    return BucketedStock(
+        stock, layouts=connections.layouts, borrower=borrower, clock=connections.clock
+    )
+
+
+def build_borrower(connections: Connections) -> Borrower:
+    """What moves units between the buckets of a sale."""
+    transfers = Transfers(
+        connections.redis,
+        confirm=connections.confirm,
+        guard=connections.lease,
+        redis_timeout_s=connections.settings.redis_timeout_s,
+    )
+    return Borrower(Standings(connections.redis), transfers)
 
 
 def build_streams(connections: Connections) -> OutboxStreams:
@@ -131,6 +153,7 @@ def build_streams(connections: Connections) -> OutboxStreams:
         entries_max=settings.inventory_relay_entries_max,
         claim_idle_s=settings.inventory_relay_claim_idle_s,
         confirm=connections.confirm,
+        layouts=connections.layouts,
     )
 
 
@@ -221,8 +244,9 @@ class Inventory:
 
 def build_inventory(connections: Connections, reads: PrimaryReads) -> Inventory:
     """The service and what runs beside it; `reads`: what answers looks before the primary does."""
-    client = connections.redis
-    sales, holds = Sales(client), HoldsReader(client)
+    client, layouts = connections.redis, connections.layouts
+    sales, holds = Sales(client, layouts), HoldsReader(client, layouts)
+    borrower = build_borrower(connections)
     loader = SaleLoader(client, guard=connections.lease)
     kill_switch = KillSwitch(client, confirm=connections.confirm)
     watch = build_watch(connections, sales=sales, kill_switch=kill_switch)
@@ -235,27 +259,30 @@ def build_inventory(connections: Connections, reads: PrimaryReads) -> Inventory:
         streams=streams,
         relay=relay,
         registry=connections.registry,
+        layouts=layouts,
         clock=connections.clock,
         redis_timeout_s=connections.settings.redis_timeout_s,
     )
     service = InventoryService(
-        stock=build_stock(connections),
-        loader=loader,
+        stock=build_stock(connections, borrower),
+        repairer=Repairer(client, loader=loader, layouts=layouts, borrower=borrower),
         rebuilder=rebuilder,
         holds=holds,
-        stories=BuyerStories(client, streams),
+        stories=BuyerStories(client, streams, layouts),
         sales=sales,
         looks=SaleLooks(sales, reads),
         sync=SaleSync(
             client,
             sales=sales,
             registry=connections.registry,
+            layouts=layouts,
             redis_timeout_s=connections.settings.redis_timeout_s,
         ),
         kill_switch=kill_switch,
         watch=watch,
         relay=relay,
         registry=connections.registry,
+        layouts=layouts,
         settings=connections.settings,
         clock=connections.clock,
     )

@@ -1,13 +1,16 @@
 """Names of what inventory_svc keeps in Redis.
 
-The braces are literal: the keys of one sku hash to one slot of a Redis Cluster, so that a script
-may touch them all. The prefix is that of the mesh.
+The braces are literal: the keys of one tag hash to one slot of a Redis Cluster, so that a script
+may touch them all. A sale has the tag of its sku; one of several buckets has a tag for each of them
+instead (inventory_svc/buckets/layouts.py). The prefix is that of the mesh.
 """
 
 from seckill.runtime import keyspace
 
 # Consumer group of the relay on each outbox stream.
 RELAY_GROUP = "relay"
+# After the sku in the tag of a bucket; no sku has it.
+BUCKET_MARK = "/"
 # What an outbox entry has: a batch of reservations, or one; and of few the trace.
 BATCH_FIELD, SINGLE_FIELD, TRACE_FIELD = b"b", b"o", b"t"
 
@@ -17,6 +20,13 @@ def skus_key() -> str:
     missed.
     """
     return f"{keyspace.prefix}:skus"
+
+
+def buckets_key() -> str:
+    """Hash sku → number of buckets, of the sales that have several: a copy of what the database
+    says, which never changes.
+    """
+    return f"{keyspace.prefix}:buckets"
 
 
 def notices_channel() -> str:
@@ -54,49 +64,49 @@ def _tagged(tag: str) -> str:
     return f":{{{tag}}}" if tag else ""
 
 
-def sale_key(sku: str) -> str:
+def sale_key(tag: str) -> str:
     """Hash with the sale's terms, state and epoch."""
-    return f"{keyspace.prefix}:sale:{{{sku}}}"
+    return f"{keyspace.prefix}:sale:{{{tag}}}"
 
 
-def stock_key(sku: str) -> str:
+def stock_key(tag: str) -> str:
     """String with the units that are not held."""
-    return f"{keyspace.prefix}:stock:{{{sku}}}"
+    return f"{keyspace.prefix}:stock:{{{tag}}}"
 
 
-def users_key(sku: str) -> str:
+def users_key(tag: str) -> str:
     """Hash user → hold (grammar: stock/hold.py)."""
-    return f"{keyspace.prefix}:users:{{{sku}}}"
+    return f"{keyspace.prefix}:users:{{{tag}}}"
 
 
-def past_key(sku: str) -> str:
+def past_key(tag: str) -> str:
     """Hash user → the holds that a later one of the same buyer has replaced (stock/hold.py)."""
-    return f"{keyspace.prefix}:past:{{{sku}}}"
+    return f"{keyspace.prefix}:past:{{{tag}}}"
 
 
-def staged_key(sku: str, epoch: int) -> str:
+def staged_key(tag: str, epoch: int) -> str:
     """Hash user → hold of a rebuild in progress."""
-    return f"{keyspace.prefix}:staged:{{{sku}}}:{epoch}"
+    return f"{keyspace.prefix}:staged:{{{tag}}}:{epoch}"
 
 
-def staged_past_key(sku: str, epoch: int) -> str:
+def staged_past_key(tag: str, epoch: int) -> str:
     """Hash user → earlier holds of a rebuild in progress."""
-    return f"{keyspace.prefix}:staged-past:{{{sku}}}:{epoch}"
+    return f"{keyspace.prefix}:staged-past:{{{tag}}}:{epoch}"
 
 
-def replication_marker_key(sku: str) -> str:
+def replication_marker_key(tag: str) -> str:
     """Dummy write that WAIT can be issued against."""
-    return f"{keyspace.prefix}:asked:{{{sku}}}"
+    return f"{keyspace.prefix}:asked:{{{tag}}}"
 
 
-def outbox_key(sku: str) -> str:
+def outbox_key(tag: str) -> str:
     """Stream of outbox entries: batches of reservations that Kafka does not have yet."""
-    return f"{keyspace.prefix}:outbox:{{{sku}}}"
+    return f"{keyspace.prefix}:outbox:{{{tag}}}"
 
 
-def backlog_key(sku: str) -> str:
+def backlog_key(tag: str) -> str:
     """Hash with how many entries and reservations the scripts have left in the outbox."""
-    return f"{keyspace.prefix}:backlog:{{{sku}}}"
+    return f"{keyspace.prefix}:backlog:{{{tag}}}"
 
 
 def single_outbox_key(sku: str) -> str:
@@ -104,6 +114,19 @@ def single_outbox_key(sku: str) -> str:
     return f"{keyspace.prefix}:queue:{{{sku}}}"
 
 
-def sku_of(key: str) -> str:
-    """Return the sku in a key of these."""
+def transfers_key(tag: str) -> str:
+    """Hash of a bucket: `out:<bucket>` → "number units", the last transfer of units to that one, 0
+    units once it is settled; `in:<bucket>` → number of the last one from it; `floor` → the lowest
+    epoch that the bucket may be loaded under.
+    """
+    return f"{keyspace.prefix}:transfers:{{{tag}}}"
+
+
+def tag_in(key: str) -> str:
+    """Return the hash tag of a key of these."""
     return key[key.index("{") + 1 : key.index("}")]
+
+
+def sku_of(key: str) -> str:
+    """Return the sku of the sale that a key of these belongs to."""
+    return tag_in(key).partition(BUCKET_MARK)[0]

@@ -17,6 +17,12 @@ RESERVE_UNCONFIRMED_BATCHES_TOTAL = Counter(
     "Batches with reservations that too few replicas of Redis have confirmed in time.",
 )
 RELEASED_UNITS_TOTAL = Counter("seckill_released_units_total", "Units given back to stock.")
+BUCKET_TRANSFERS_TOTAL = Counter(
+    "seckill_bucket_transfers_total", "Transfers of units between buckets of a sale."
+)
+BUCKET_TRANSFERRED_UNITS_TOTAL = Counter(
+    "seckill_bucket_transferred_units_total", "Units that were transferred between buckets."
+)
 OUTBOX_DEPTH = Gauge("seckill_outbox_depth", "Reservations that Kafka does not have yet.")
 OUTBOX_OLDEST_AGE_SECONDS = Gauge(
     "seckill_outbox_oldest_age_seconds", "Age of the oldest reservation that waits for Kafka."

@@ -8,6 +8,7 @@ from typing import Annotated
 import grpc
 import typer
 
+from seckill.buckets import BUCKETS_MAX
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, order_admin_pb2, sale_pb2
 from seckill.validation import PURCHASE_LIMIT_MAX, UNITS_MAX
 from seckill_cli import display, sale_review
@@ -51,6 +52,10 @@ def create(
     end: Annotated[str, typer.Option(help="When it stops selling: ISO 8601, or +2h.")] = "+1d",
     payment_window: Annotated[str, typer.Option(help="Time to pay, e.g. 15m.")] = "15m",
     rebuy: Annotated[bool, typer.Option(help="A cancelled buyer may buy again.")] = False,
+    buckets: Annotated[
+        int,
+        typer.Option(min=1, max=BUCKETS_MAX, help="Buckets to spread a hot sale's stock over."),
+    ] = 1,
     inventory: InventoryOption = "",
 ) -> None:
     """Create a sale: register it in the database, then load its stock."""
@@ -64,6 +69,7 @@ def create(
         end_time=moment(end, "--end"),
         payment_window=duration(payment_window, "--payment-window"),
         rebuy_allowed=rebuy,
+        buckets=buckets,
     )
     with channel_to("inventory", inventory) as channel:
         answer = inventory_pb2_grpc.InventoryServiceStub(channel).CreateSale(
@@ -296,7 +302,7 @@ def _state_of(sale: sale_pb2.Sale) -> str:
 
 
 def _table(sales: list[sale_pb2.Sale]) -> TextTable:
-    rows = table(("sku", "state", "left", "of", "price"), ("start", "end", "title"))
+    rows = table(("sku", "state", "left", "of", "buckets", "price"), ("start", "end", "title"))
     for sale in sales:
         terms = sale.terms
         rows.add_text(
@@ -304,6 +310,7 @@ def _table(sales: list[sale_pb2.Sale]) -> TextTable:
             _state_of(sale),
             str(sale.remaining_units),
             str(terms.total_units),
+            str(terms.buckets or 1),
             show_money(terms.unit_price),
             show_moment(terms.start_time),
             show_moment(terms.end_time),

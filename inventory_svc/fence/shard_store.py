@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError, WatchError
 
 from inventory_svc.fence.store import StoreIdentity, identity_of
-from inventory_svc.keys import generation_key, mesh_key, sale_key, sku_of, stock_key
+from inventory_svc.keys import generation_key, mesh_key, sale_key, sku_of, stock_key, tag_in
 from inventory_svc.stock.scripts import DISCARD
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.redis_client import redis_faults, replace_connections
@@ -110,13 +110,14 @@ class ShardKeeper:
         # Nobody loads a sale here before the token is kept: these epochs are of stale sales.
         if await node.get(generation_key(tag)) == token.encode():
             return ()
-        closed = []
-        for sku, epoch in zip(map(sku_of, keys), epochs, strict=True):
+        closed = set()
+        for key, epoch in zip(keys, epochs, strict=True):
             (done,) = await node.eval(
-                DISCARD.body, 2, sale_key(sku), stock_key(sku), (epoch or b"").decode()
+                DISCARD.body, 2, key, stock_key(tag_in(key)), (epoch or b"").decode()
             )
             if done:
-                closed.append(sku)
+                # With one bucket the whole sale is to be rebuilt.
+                closed.add(sku_of(key))
         return sorted(closed)
 
 

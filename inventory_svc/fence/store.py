@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import ResponseError, WatchError
 
-from inventory_svc.keys import generation_key, mesh_key, sale_key, skus_key, stock_key
+from inventory_svc.buckets.layouts import tags_of
+from inventory_svc.keys import (
+    buckets_key,
+    generation_key,
+    mesh_key,
+    sale_key,
+    skus_key,
+    stock_key,
+)
 from seckill.errors import DependencyUnavailable
 from seckill.runtime.redis_client import redis_faults, replace_connections
 
@@ -144,10 +152,12 @@ async def _keep(
         return ()
     members = await pipeline.smembers(skus_key()) if discard else ()
     skus = sorted(member.decode() for member in members)
+    several = await pipeline.hgetall(buckets_key()) if discard else {}
     pipeline.multi()
     for sku in skus:
         # Missing keys close a sale. Its outbox stays: it has reservations that were promised.
-        pipeline.unlink(sale_key(sku), stock_key(sku))
+        for tag in tags_of(sku, int(several.get(sku.encode(), 1))):
+            pipeline.unlink(sale_key(tag), stock_key(tag))
     pipeline.mset({generation_key(): token, mesh_key(): mesh_id})
     await pipeline.execute()
     return skus

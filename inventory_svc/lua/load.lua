@@ -8,6 +8,8 @@
 -- KEYS[5]  seckill:staged:{sku}:epoch  hash: user -> hold; becomes KEYS[3]
 -- KEYS[6]  seckill:past:{sku}  hash: user -> the holds that a later one has replaced
 -- KEYS[7]  seckill:staged-past:{sku}:epoch  hash: user -> such holds; becomes KEYS[6]
+-- KEYS[8]  seckill:transfers:{sku}  hash: transfers of the load before, and the lowest epoch to load
+--          under; only of a bucket of several, whose tag stands in the place of the sku
 -- ARGV[1]  sku, for the notice
 -- ARGV[2]  epoch to load under, at least 1
 -- ARGV[3]  units that are not held, at least 0
@@ -16,11 +18,12 @@
 -- ARGV[6...] field and value of the sale's hash in turn (epoch is added here)
 --
 -- Reply: array of two integers: 1 if it was loaded now, 0 if it was loaded before, -1 if the staged
--- holds are not all there; the epoch it is loaded under, 0 with -1.
+-- holds are not all there, -2 if a later rebuild has barred this epoch; the epoch it is loaded under, 0
+-- if the first is negative.
 --
 -- Publishes the sku on seckill:notices when it was loaded.
 
-local sale_key, stock_key, users_key, outbox_key, staged, past_key, staged_past = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local sale_key, stock_key, users_key, outbox_key, staged, past_key, staged_past, transfers_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local sku, epoch, units, staged_count, past_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local FIRST = 6
 
@@ -30,6 +33,9 @@ local stock = tonumber(call('GET', stock_key))
 -- As reserve.lua sees it: what it would sell from is loaded.
 if sale[1] and stock and stock % 1 == 0 then
   return {0, tonumber(sale[2])}
+end
+if transfers_key and tonumber(epoch) < tonumber(call('HGET', transfers_key, 'floor') or 0) then
+  return {-2, 0}
 end
 -- Both fail on a key of the wrong type, before anything is written.
 call('HLEN', users_key)
@@ -47,6 +53,10 @@ end
 if past_count > 0 then
   call('RENAME', staged_past, past_key)
   call('PERSIST', past_key)
+end
+if transfers_key then
+  call('UNLINK', transfers_key)
+  call('HSET', transfers_key, 'floor', epoch)
 end
 call('HSET', sale_key, 'epoch', epoch, unpack(ARGV, FIRST))
 call('SET', stock_key, units)

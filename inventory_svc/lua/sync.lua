@@ -4,7 +4,8 @@
 -- it is loaded with allow-oom, so that a full Redis can still be corrected.
 --
 -- KEYS[1]  seckill:sale:{sku}   hash: the sale; missing while it is not loaded
--- KEYS[2]  seckill:stock:{sku}  string: units that are not held; grows by what the total grows
+-- KEYS[2]  seckill:stock:{sku}  string: units that are not held; grows by what the total grows, with
+--                               ARGV[12]
 -- ARGV[1]  sku, for the notice
 -- ARGV[2]  total: units for sale, which never fall
 -- ARGV[3]  how often title or price were changed
@@ -17,6 +18,7 @@
 -- ARGV[10] end on record, Unix ms
 -- ARGV[11] 1 if state and window in Redis are newer although their revision is not higher: Redis has
 --          lost changes, and was changed since. They get a revision above the record's. Else 0
+-- ARGV[12] 1 if added units come to this stock, 0 if this is another bucket of the sale
 --
 -- Reply: array of three integers. The status: 0 done, -1 not loaded; what was changed: the sum of 1
 -- total, 2 title and price, 4 state and window or their revision; the revision now in force. With a
@@ -26,7 +28,7 @@
 -- anything was changed.
 
 local sale_key, stock_key = KEYS[1], KEYS[2]
-local sku, total, terms_revision, title, currency, price, revision, state, start_ms, end_ms, is_newer_here = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1'
+local sku, total, terms_revision, title, currency, price, revision, state, start_ms, end_ms, is_newer_here, takes_units = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1', ARGV[12] == '1'
 local DONE, NOT_LOADED = 0, -1
 local TOTAL, TERMS, SCHEDULE = 1, 2, 4
 
@@ -41,7 +43,9 @@ local added, record_revision = total - known_total, tonumber(revision)
 
 local changed = 0
 if added > 0 then
-  call('INCRBY', stock_key, added)
+  if takes_units then
+    call('INCRBY', stock_key, added)
+  end
   call('HSET', sale_key, 'total', total)
   changed = changed + TOTAL
 end

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from inventory_svc.keys import tag_in
 from inventory_svc.outbox.entry import Unsendable
 from seckill.runtime.kafka_writer import Message
 
@@ -27,7 +28,8 @@ def dead_letter_of(found: Unsendable, *, refused: Sequence[str]) -> Message:
     sku, entry_id = found.entry.sku, found.entry.entry_id.decode()
     line = f"/{found.line}" if found.line else ""
     headers = {
-        "ce_id": f"{sku}/{entry_id}{line}",
+        # Entries of two buckets may have one id.
+        "ce_id": f"{tag_in(found.entry.outbox)}/{entry_id}{line}",
         "ce_source": "/seckill/inventory",
         "ce_type": "seckill.outbox.undecodable.v1",
         "ce_specversion": "1.0",

@@ -12,10 +12,9 @@ from contextlib import suppress
 import structlog
 
 from inventory_svc import metrics
-from inventory_svc.keys import outbox_key
 from inventory_svc.outbox.rounds import Rounds
 from inventory_svc.outbox.sender import EntrySender, RelayResult
-from inventory_svc.outbox.streams import Backlog, OutboxStreams, outboxes_of
+from inventory_svc.outbox.streams import Backlog, OutboxStreams
 from inventory_svc.settings import InventorySettings
 from seckill.errors import DependencyUnavailable, SeckillError
 from seckill.runtime.clock import Clock
@@ -59,12 +58,12 @@ class Relay:
 
     def wake(self, sku: str) -> None:
         """Say that there are new entries of this sku; takes no time of the caller."""
-        self._woken.add(outbox_key(sku))
+        self._woken.update(self._streams.written(sku))
         self._wake.set()
 
     def look_at(self, sku: str) -> None:
         """Look at the outboxes of this sku soon, whichever replica wrote the entries."""
-        self._rounds.hurry(outboxes_of(sku))
+        self._rounds.hurry(self._streams.of_sale(sku))
 
     async def check(self) -> None:
         """Raise RelayStalled while Kafka refuses entries, and their rejection, as too large."""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import structlog
 
 from inventory_svc import metrics
+from inventory_svc.keys import tag_in
 from inventory_svc.outbox.dead_letter import dead_letter_of
 from inventory_svc.outbox.entry import Entry, Record, Unsendable, decode, refused
 from inventory_svc.outbox.produce_spans import spans_of
@@ -104,7 +105,7 @@ class EntrySender:
                 entries; what was not acknowledged stays.
         """
         if entries:
-            await self._streams.require_confirmed(entries[0].sku)
+            await self._streams.require_confirmed(tag_in(entries[0].outbox))
         records: list[Record] = []
         unsendable: list[Unsendable] = []
         gone: list[Entry] = []

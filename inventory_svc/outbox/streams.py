@@ -9,8 +9,10 @@ import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 
+from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.keys import (
     BATCH_FIELD,
+    BUCKET_MARK,
     RELAY_GROUP,
     SINGLE_FIELD,
     TRACE_FIELD,
@@ -18,8 +20,8 @@ from inventory_svc.keys import (
     outbox_key,
     replication_marker_key,
     single_outbox_key,
-    sku_of,
     skus_key,
+    tag_in,
 )
 from inventory_svc.outbox.backlog import FIELDS, is_overcounted, reservations_waiting
 from inventory_svc.outbox.entry import Entry, numbers_in
@@ -92,6 +94,7 @@ class OutboxStreams:
         entries_max: int,
         claim_idle_s: float,
         confirm: Confirmation = AT_ONCE,
+        layouts: Layouts | None = None,
     ) -> None:
         """Describe it.
 
@@ -100,8 +103,10 @@ class OutboxStreams:
             entries_max: reservations read at once, about, from all streams together.
             claim_idle_s: how long an entry is left to the relay that has read it.
             confirm: what replicas must confirm before an entry counts.
+            layouts: which sales have several buckets, as the whole process knows it.
         """
         self._redis = client
+        self._layouts = layouts or Layouts(client)
         self._scripts = runner_of(client)
         self._consumer = consumer
         self._entries_max = entries_max
@@ -127,8 +132,17 @@ class OutboxStreams:
         """Return all outboxes, sorted by sku."""
         with redis_faults():
             members: Any = await self._redis.smembers(skus_key())
+        await self._layouts.learn_all()
         skus = sorted(member.decode() for member in members)
-        return [outbox for sku in skus for outbox in outboxes_of(sku)]
+        return [outbox for sku in skus for outbox in self.of_sale(sku)]
+
+    def of_sale(self, sku: str) -> Sequence[str]:
+        """Return the outboxes of a sale, of all its buckets, as far as is known."""
+        return [outbox for tag in self._layouts.tags(sku) for outbox in outboxes_of(tag)]
+
+    def written(self, sku: str) -> Sequence[str]:
+        """Return those outboxes of a sale that reservations are written to."""
+        return [outbox_key(tag) for tag in self._layouts.tags(sku)]
 
     async def sale_count(self) -> int:
         """Return how many sales there are."""
@@ -211,19 +225,20 @@ class OutboxStreams:
             found += entries
         return found
 
-    async def require_confirmed(self, sku: str) -> None:
+    async def require_confirmed(self, tag: str) -> None:
         """Raise DependencyUnavailable unless replicas have all entries that were read so far.
 
         Nobody was promised what they lack, and a primary that was left behind would turn it into
         orders that take the units of those who buy at the new one (docs/adr/0019).
 
         Args:
-            sku: of one of the entries; names the key that is written to ask for all of them.
+            tag: in the outbox of one of the entries; names the key that is written to ask for all
+                of them.
         """
         wanted = self._confirm
         if not wanted.replicas:
             return
-        marker = replication_marker_key(sku)
+        marker = replication_marker_key(tag)
         with redis_faults():
             server = await server_of(self._redis, marker)
             pipeline: Any = server.pipeline(transaction=False)
@@ -261,7 +276,7 @@ class OutboxStreams:
         for outbox in outboxes:
             pipeline.xlen(outbox)
             pipeline.xrange(outbox, count=1)
-            pipeline.hmget(backlog_key(sku_of(outbox)), FIELDS)
+            pipeline.hmget(backlog_key(tag_in(outbox)), FIELDS)
         with redis_faults():
             replies = await pipeline.execute(raise_on_error=False)
         found: dict[str, int] = {}
@@ -283,7 +298,7 @@ class OutboxStreams:
     async def numbers(self, sku: str) -> set[str]:
         """Return the order numbers in the outboxes of a sale, read by a relay or not."""
         found: set[str] = set()
-        for outbox in outboxes_of(sku):
+        for outbox in self.of_sale(sku):
             start, full = "-", True
             while full:
                 with redis_faults():
@@ -314,18 +329,22 @@ class OutboxStreams:
                 raise
 
 
-def outboxes_of(sku: str) -> tuple[str, str]:
-    """Return the outboxes of a sale: the one that is written, and that of version 0.2."""
-    return outbox_key(sku), single_outbox_key(sku)
+def outboxes_of(tag: str) -> tuple[str, ...]:
+    """Return the outboxes of a sale, or of one of its buckets: the one that is written, and that of
+    version 0.2, which knew no buckets.
+    """
+    if BUCKET_MARK in tag:
+        return (outbox_key(tag),)
+    return outbox_key(tag), single_outbox_key(tag)
 
 
 def _is_counted(outbox: str) -> bool:
-    return outbox == outbox_key(sku_of(outbox))
+    return outbox == outbox_key(tag_in(outbox))
 
 
 def _keys(outbox: str) -> tuple[str, ...]:
     """Return the keys of remove.lua."""
-    return (outbox, backlog_key(sku_of(outbox))) if _is_counted(outbox) else (outbox,)
+    return (outbox, backlog_key(tag_in(outbox))) if _is_counted(outbox) else (outbox,)
 
 
 def _entries(outbox: str, raw_entries: Iterable[Any]) -> list[Entry]:

@@ -7,19 +7,21 @@ from typing import Any
 import grpc
 import structlog
 
+from inventory_svc.buckets.layouts import Layouts
+from inventory_svc.buckets.repair import Repairer
+from inventory_svc.buckets.stock import BucketedStock
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.rpc import requests
 from inventory_svc.sales.kill_switch import KillSwitch
 from inventory_svc.sales.looks import SaleLooks, age_of
 from inventory_svc.sales.rebuild import Rebuilder
 from inventory_svc.sales.registry import ANSWER_TTL_S, Metadata, SaleRegistry
-from inventory_svc.sales.sales import Changes, Sales, to_archived, to_changes, to_fields
+from inventory_svc.sales.sales import Changes, Sales, to_archived, to_changes
 from inventory_svc.sales.sync import SaleSync
 from inventory_svc.sales.watch import SalesWatch
 from inventory_svc.settings import InventorySettings
 from inventory_svc.stock.holds import HoldsReader
-from inventory_svc.stock.loader import SaleLoader
-from inventory_svc.stock.stock import Decisions, Stock, all_ended
+from inventory_svc.stock.stock import Decisions, all_ended
 from inventory_svc.stock.stories import BuyerStories
 from seckill.errors import (
     REQUEST_CHANGES,
@@ -48,8 +50,8 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     def __init__(
         self,
         *,
-        stock: Stock,
-        loader: SaleLoader,
+        stock: BucketedStock,
+        repairer: Repairer,
         rebuilder: Rebuilder,
         holds: HoldsReader,
         stories: BuyerStories,
@@ -60,11 +62,12 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         watch: SalesWatch,
         relay: Relay,
         registry: SaleRegistry,
+        layouts: Layouts,
         settings: InventorySettings,
         clock: Clock,
     ) -> None:
         self._stock = stock
-        self._loader = loader
+        self._repairer = repairer
         self._rebuilder = rebuilder
         self._holds = holds
         self._stories = stories
@@ -76,6 +79,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         self._watch = watch
         self._relay = relay
         self._registry = registry
+        self._layouts = layouts
         self._redis_timeout_s = settings.redis_timeout_s
         self._order_timeout_s = settings.inventory_order_timeout_s
         self._operator_timeout_s = settings.inventory_operator_timeout_s
@@ -96,13 +100,15 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         registered = await self._registry.register(
             terms, timeout_s=time_left_s(context, self._order_timeout_s)
         )
+        if (registered.terms.buckets or 1) != terms.buckets:
+            # It is on record as a sale of one bucket, and is not loaded as another.
+            raise SaleStateConflict("the order service is of a release that knows no buckets")
         if registered.created:
             await self._sales.remember(sku)
-            await self._loader.load(
-                sku,
-                to_fields(registered.terms, now_ms=now_ms),
+            await self._rebuilder.load_new(
+                registered.terms,
                 epoch=registered.epoch,
-                units=registered.terms.total_units,
+                now_ms=now_ms,
                 timeout_s=time_left_s(context, self._redis_timeout_s),
             )
         else:
@@ -305,8 +311,9 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             page_token=request.page_token,
             timeout_s=time_left_s(context, self._order_timeout_s),
         )
+        # In a cluster these lists of all sales may be lost with a node that had none of them.
+        await self._layouts.note(page.buckets)
         sales = await self._sales.read(page.skus)
-        # In a cluster the list of all sales may be lost with a node that had none of them.
         await self._sales.remember(*(sale.terms.sku for sale in sales if sale.loaded))
         return inventory_pb2.ListLostSalesResponse(
             skus=[sale.terms.sku for sale in sales if not sale.loaded],
@@ -340,7 +347,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> inventory_pb2.RepairHoldsResponse:
         requests.check_repair(request)
         timeout_s = time_left_s(context, self._redis_timeout_s)
-        response = await self._loader.repair(request, timeout_s=timeout_s)
+        response = await self._repairer.repair(request, timeout_s=timeout_s)
         if request.unsent:
             self._relay.wake(request.sku)
         return response

@@ -1,20 +1,23 @@
 """Rebuilds a sale that Redis has lost from the database (docs/adr/0007)."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
 from inventory_svc import metrics
+from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.outbox.relay import Relay
-from inventory_svc.outbox.streams import OutboxStreams, outboxes_of
+from inventory_svc.outbox.streams import OutboxStreams
 from inventory_svc.sales.registry import SaleRegistry
 from inventory_svc.sales.sales import Sales, to_fields
 from inventory_svc.stock.hold import format_hold
 from inventory_svc.stock.loader import NOTHING_STAGED, SaleLoader
+from seckill.buckets import home_of
 from seckill.errors import ConsumersLagging, SaleStateConflict, SeckillError
 from seckill.runtime.clock import Clock
-from seckill.v1 import order_pb2
+from seckill.v1 import order_pb2, sale_pb2
 
 OUTBOX_INTERVAL_S = 0.1
 REBUILD_INTERVAL_S = 0.1
@@ -36,10 +39,12 @@ class Rebuilder:
         streams: OutboxStreams,
         relay: Relay,
         registry: SaleRegistry,
+        layouts: Layouts,
         clock: Clock,
         redis_timeout_s: float,
     ) -> None:
         """`redis_timeout_s`: longest wait for one command."""
+        self._layouts = layouts
         self._sales = sales
         self._loader = loader
         self._streams = streams
@@ -50,6 +55,9 @@ class Rebuilder:
 
     async def rebuild(self, sku: str, *, timeout_s: float) -> None:
         """Load a sale that is registered and not loaded, under its next epoch.
+
+        One of several buckets is rebuilt as a whole, also if one bucket is lost: the others are
+        closed first, so that all that was promised is counted before units are dealt out again.
 
         Args:
             timeout_s: how long the outbox and the consumers may take to drain.
@@ -65,38 +73,90 @@ class Rebuilder:
         (sale,) = await self._sales.read([sku])
         if sale.loaded:
             raise SaleStateConflict("the sale is loaded; only a lost one is rebuilt")
-        await self._drain_outbox(sku, ends_s=ends_s)
-        rebuild = await self._registry.begin_rebuild(sku, timeout_s=self._left_s(ends_s))
+        known = await self._registry.sale_record(sku, timeout_s=self._left_s(ends_s))
+        await self._layouts.note({sku: known.terms.buckets})
         await self._sales.remember(sku)
+        if known.terms.buckets <= 1:
+            await self._drain_outbox(sku, ends_s=ends_s)
+        rebuild = await self._registry.begin_rebuild(sku, timeout_s=self._left_s(ends_s))
         try:
+            await self._close_buckets(sku, epoch=rebuild.epoch, ends_s=ends_s)
             record, units = await self._stage(sku, epoch=rebuild.epoch, ends_s=ends_s)
+            await self._load(sku, record, units, epoch=rebuild.epoch)
         except _OvertakenError:
             await self._until_loaded(sku, ends_s=ends_s)
             raise SaleStateConflict("another rebuild has loaded the sale") from None
-        loaded = await self._loader.load(
-            sku,
-            to_fields(
-                record.terms,
-                now_ms=await self._sales.now_ms(sku),
-                state=record.state,
-                revision=record.revision,
-                terms_revision=record.terms_revision,
-            ),
-            epoch=rebuild.epoch,
-            units=units.free,
-            staged=units.staged,
-            timeout_s=self._redis_timeout_s,
-        )
-        if not loaded:
-            raise SaleStateConflict("another rebuild has loaded the sale")
         metrics.SALE_REBUILDS_TOTAL.inc()
         log.info(
             "sale rebuilt",
             sku=sku,
             epoch=rebuild.epoch,
             units=units.free,
-            holds=units.staged.buyers,
+            holds=units.buyers,
         )
+
+    async def load_new(
+        self, terms: sale_pb2.SaleTerms, *, epoch: int, now_ms: int, timeout_s: float
+    ) -> None:
+        """Load a sale that has just been registered, unless it is loaded.
+
+        Args:
+            epoch: of its first load.
+            now_ms: Unix time by the clock of Redis.
+            timeout_s: how long to wait for Redis, for each bucket.
+
+        Raises:
+            DependencyUnavailable, OutcomeUnknown: as SaleLoader.load.
+        """
+        await self._layouts.note({terms.sku: terms.buckets})
+        tags = self._layouts.tags(terms.sku)
+        for tag, units in zip(tags, shares(terms.total_units, len(tags)), strict=True):
+            await self._loader.load(
+                terms.sku,
+                to_fields(terms, now_ms=now_ms),
+                epoch=epoch,
+                units=units,
+                timeout_s=timeout_s,
+                bucket=tag if len(tags) > 1 else "",
+            )
+
+    async def _close_buckets(self, sku: str, *, epoch: int, ends_s: float) -> None:
+        """Have nothing sold under an earlier epoch any more, and all of it counted.
+
+        Buckets that are left go on selling until they are barred, so it cannot be done before.
+        """
+        tags = self._layouts.tags(sku)
+        if len(tags) == 1:
+            return
+        for tag in tags:
+            barred = await self._loader.bar(tag, epoch=epoch, timeout_s=self._redis_timeout_s)
+            if not barred:
+                raise _OvertakenError
+        await self.drain(sku, timeout_s=self._left_s(ends_s))
+
+    async def _load(
+        self, sku: str, record: order_pb2.SaleRecord, units: "_Units", *, epoch: int
+    ) -> None:
+        tags = self._layouts.tags(sku)
+        fields = to_fields(
+            record.terms,
+            now_ms=await self._sales.now_ms(sku),
+            state=record.state,
+            revision=record.revision,
+            terms_revision=record.terms_revision,
+        )
+        for tag, free in zip(tags, shares(units.free, len(tags)), strict=True):
+            loaded = await self._loader.load(
+                sku,
+                fields,
+                epoch=epoch,
+                units=free,
+                staged=units.staged[tag],
+                timeout_s=self._redis_timeout_s,
+                bucket=tag if len(tags) > 1 else "",
+            )
+            if not loaded:
+                raise _OvertakenError
 
     async def _until_loaded(self, sku: str, *, ends_s: float) -> None:
         """Wait for the rebuild that overtook this one."""
@@ -121,7 +181,7 @@ class Rebuilder:
 
     async def _drain_outbox(self, sku: str, *, ends_s: float) -> None:
         """Wait until the relays have moved what is left of the outbox."""
-        left = (await self._streams.backlog(outboxes_of(sku))).total
+        left = (await self._streams.backlog(self._streams.of_sale(sku))).total
         if left:
             # The relays look only at the outboxes of sales they know.
             await self._sales.remember(sku)
@@ -130,7 +190,7 @@ class Rebuilder:
                 raise ConsumersLagging(f"{left} reservations are not in kafka yet")
             self._relay.look_at(sku)
             await asyncio.sleep(OUTBOX_INTERVAL_S)
-            left = (await self._streams.backlog(outboxes_of(sku))).total
+            left = (await self._streams.backlog(self._streams.of_sale(sku))).total
 
     async def _stage(
         self, sku: str, *, epoch: int, ends_s: float
@@ -140,10 +200,16 @@ class Rebuilder:
         first = await anext(parts)
         if first.sale.epoch != epoch:
             raise _OvertakenError
-        units = _Units(total=first.sale.terms.total_units)
-        await self._loader.unstage(sku, epoch=epoch)
+        tags = self._layouts.tags(sku)
+        units = _Units(total=first.sale.terms.total_units, tags=tags)
+        for tag in tags:
+            await self._loader.unstage(tag, epoch=epoch)
         async for orders in _orders(parts):
-            units.staged += await self._loader.stage(sku, _holds(orders), epoch=epoch)
+            homes: dict[str, list[tuple[str, str]]] = defaultdict(list)
+            for user, hold in _holds(orders):
+                homes[tags[home_of(user, len(tags))]].append((user, hold))
+            for tag, holds in homes.items():
+                units.staged[tag] += await self._loader.stage(tag, holds, epoch=epoch)
             units.held += sum(order.quantity for order in orders if order.holds_units)
         if units.held != first.sale.sold_units:
             raise SeckillError("the database contradicts itself: sold is not what orders hold")
@@ -161,16 +227,26 @@ class _OvertakenError(Exception):
 
 
 class _Units:
-    """Counts the units of a snapshot."""
+    """Counts the units of a snapshot, and what was staged of it for each bucket."""
 
-    def __init__(self, *, total: int) -> None:
+    def __init__(self, *, total: int, tags: Sequence[str]) -> None:
         self._total = total
         self.held = 0
-        self.staged = NOTHING_STAGED
+        self.staged = dict.fromkeys(tags, NOTHING_STAGED)
 
     @property
     def free(self) -> int:
         return self._total - self.held
+
+    @property
+    def buyers(self) -> int:
+        return sum(staged.buyers for staged in self.staged.values())
+
+
+def shares(units: int, buckets: int) -> list[int]:
+    """Return units dealt out evenly over buckets."""
+    each, left = divmod(units, buckets)
+    return [each + (bucket < left) for bucket in range(buckets)]
 
 
 async def _orders(

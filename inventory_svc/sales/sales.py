@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.exceptions import ResponseError
 
+from inventory_svc.buckets.layouts import Layouts
+from inventory_svc.buckets.spread import Spread
+from inventory_svc.buckets.standing import Standings
 from inventory_svc.keys import (
     backlog_key,
     notices_channel,
@@ -15,6 +18,7 @@ from inventory_svc.keys import (
     sale_key,
     skus_key,
     stock_key,
+    transfers_key,
     users_key,
 )
 from inventory_svc.stock.runners import runner_of
@@ -62,6 +66,8 @@ def to_fields(
     start_ms = min(now_ms, end_ms - 1)
     if terms.HasField("start_time"):
         start_ms = terms.start_time.ToMilliseconds()
+    # A sale of one bucket has none to tell.
+    several: dict[str, str | int] = {"buckets": terms.buckets} if terms.buckets > 1 else {}
     return {
         "state": _STATE_NAMES[state],
         "revision": revision,
@@ -75,11 +81,16 @@ def to_fields(
         "currency": terms.unit_price.currency,
         "price": terms.unit_price.minor_units,
         "window_ms": terms.payment_window.ToMilliseconds(),
+        **several,
     }
 
 
-def to_sale(sku: str, fields: Mapping[bytes, bytes], stock: bytes | None) -> sale_pb2.Sale:
-    """Return the sale; not loaded, with nothing but its sku, if a key is missing."""
+def to_sale(sku: str, fields: Mapping[bytes, bytes], stock: bytes | int | None) -> sale_pb2.Sale:
+    """Return the sale; not loaded, with nothing but its sku, if a key is missing.
+
+    Args:
+        stock: units that are not held, in all buckets.
+    """
     if b"state" not in fields or stock is None:
         return sale_pb2.Sale(terms=sale_pb2.SaleTerms(sku=sku))
     remaining = max(0, int(stock))
@@ -93,6 +104,7 @@ def to_sale(sku: str, fields: Mapping[bytes, bytes], stock: bytes | None) -> sal
             ),
             purchase_limit=int(fields[b"limit"]),
             rebuy_allowed=fields[b"rebuy"] == b"1",
+            buckets=int(fields.get(b"buckets", 1)),
         ),
         state=_STATES[fields[b"state"]],
         remaining_units=remaining,
@@ -140,14 +152,19 @@ def _to_sale_or_lost(sku: str, fields: Any, stock: Any) -> sale_pb2.Sale:
 class Sales:
     """Reads sales, and changes what operators may change. DependencyUnavailable without Redis."""
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
+    def __init__(self, client: "redis.asyncio.Redis", layouts: Layouts | None = None) -> None:
+        """`layouts`: which sales have several buckets, as the whole process knows it."""
         self._redis = client
         self._scripts = runner_of(client)
+        self._layouts = layouts or Layouts(client)
+        self._standings = Standings(client)
+        self._spread = Spread(client)
 
     async def now_ms(self, sku: str) -> int:
         """Return the Unix time in milliseconds by the clock of the server that has the sale."""
+        tag = self._layouts.tags(sku)[0]
         with redis_faults():
-            seconds, microseconds = await (await server_of(self._redis, sale_key(sku))).time()
+            seconds, microseconds = await (await server_of(self._redis, sale_key(tag))).time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def skus(self) -> list[str]:
@@ -174,22 +191,17 @@ class Sales:
 
     async def forget(self, sku: str) -> None:
         """Remove all keys of a shadow sale, or of an archived one, and tell the watchers."""
-        with redis_faults():
-            await self._redis.unlink(
-                sale_key(sku),
-                stock_key(sku),
-                users_key(sku),
-                past_key(sku),
-                outbox_key(sku),
-                backlog_key(sku),
-                replication_marker_key(sku),
-            )
+        await self._layouts.learn([sku])
+        for tag in self._layouts.tags(sku):
+            with redis_faults():
+                await self._redis.unlink(*_keys_of(tag))
         # A server of its own in a cluster: told only when the sale is gone.
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.srem(skus_key(), sku)
         pipeline.publish(notices_channel(), sku)
         with redis_faults():
             await pipeline.execute()
+        await self._layouts.forget(sku)
 
     async def read(
         self, skus: Sequence[str], *, reachable_only: bool = False
@@ -199,40 +211,77 @@ class Sales:
         Args:
             reachable_only: leave those out whose node of a cluster does not answer.
         """
-        sales: list[sale_pb2.Sale] = []
-        for start in range(0, len(skus), READ_CHUNK):
-            chunk = skus[start : start + READ_CHUNK]
-            pipeline = self._redis.pipeline(transaction=False)
-            for sku in chunk:
-                pipeline.hgetall(sale_key(sku))
-                pipeline.get(stock_key(sku))
-            with redis_faults():
-                # A key of the wrong type is an answer about one sale, not a fault of all.
-                replies = await pipeline.execute(raise_on_error=False)
-                unreachable = [reply for reply in replies if is_unreachable(reply)]
-                if unreachable and not reachable_only:
-                    raise unreachable[0]
-            for sku, fields, stock in zip(chunk, replies[0::2], replies[1::2], strict=True):
-                if not (is_unreachable(fields) or is_unreachable(stock)):
-                    sales.append(_to_sale_or_lost(sku, fields, stock))
-        return sales
+        whole = [sku for sku in skus if len(self._layouts.tags(sku)) == 1]
+        found: dict[str, sale_pb2.Sale] = {}
+        for start in range(0, len(whole), READ_CHUNK):
+            chunk = whole[start : start + READ_CHUNK]
+            found |= await self._read_chunk(chunk, reachable_only=reachable_only)
+        # The keys of a sale with several buckets have other names.
+        await self._layouts.learn(sku for sku in found if not found[sku].loaded)
+        for sku in skus:
+            if len(self._layouts.tags(sku)) > 1:
+                found.pop(sku, None)
+                sale = await self._read_buckets(sku)
+                if sale is not None:
+                    found[sku] = sale
+                elif not reachable_only:
+                    raise DependencyUnavailable("a bucket of the sale does not answer")
+        return [found[sku] for sku in skus if sku in found]
+
+    async def _read_chunk(
+        self, skus: Sequence[str], *, reachable_only: bool
+    ) -> dict[str, sale_pb2.Sale]:
+        """Return sales of one bucket each."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for sku in skus:
+            pipeline.hgetall(sale_key(sku))
+            pipeline.get(stock_key(sku))
+        with redis_faults():
+            # A key of the wrong type is an answer about one sale, not a fault of all.
+            replies = await pipeline.execute(raise_on_error=False)
+            unreachable = [reply for reply in replies if is_unreachable(reply)]
+            if unreachable and not reachable_only:
+                raise unreachable[0]
+        return {
+            sku: _to_sale_or_lost(sku, fields, stock)
+            for sku, fields, stock in zip(skus, replies[0::2], replies[1::2], strict=True)
+            if not (is_unreachable(fields) or is_unreachable(stock))
+        }
+
+    async def _read_buckets(self, sku: str) -> sale_pb2.Sale | None:
+        """Return a sale of several buckets; None if the node of one does not answer.
+
+        It is loaded if all buckets are, and sold out if it is certain that all are empty and
+        nothing is on its way between them.
+        """
+        standing, is_certain = await self._standings.read_still(self._layouts.tags(sku), below=1)
+        if not standing.is_reachable:
+            return None
+        if not standing.is_loaded:
+            return to_sale(sku, {}, None)
+        units = standing.units if is_certain else max(1, standing.units)
+        return to_sale(sku, standing.buckets[0].fields, units)
 
     async def holders(self, sku: str) -> list[str]:
         """Return the users with a hold on the sale, live or released, in no order."""
-        with redis_faults():
-            users: Any = await self._redis.hkeys(users_key(sku))
-        return [user.decode() for user in users]
+        found: list[str] = []
+        for tag in self._layouts.tags(sku):
+            with redis_faults():
+                users: Any = await self._redis.hkeys(users_key(tag))
+            found += [user.decode() for user in users]
+        return found
 
     async def holder_count(self, sku: str) -> int:
         """Count the users with a hold, live or released; it only grows while the sale is loaded."""
         with redis_faults():
-            return int(await self._redis.hlen(users_key(sku)))
+            counts = [await self._redis.hlen(users_key(tag)) for tag in self._layouts.tags(sku)]
+        return sum(counts)
 
     async def record(self, sku: str) -> order_pb2.RecordSaleRequest | None:
         """Return what operators made of the sale, for the database; None if it is not loaded."""
         names = ("state", "start_ms", "end_ms", "revision")
         with redis_faults():
-            found: Any = await self._redis.hmget(sale_key(sku), names)
+            found: Any = await self._redis.hmget(self._first_key(sku), names)
         state, start_ms, end_ms, revision = found
         if state is None:
             return None
@@ -246,7 +295,7 @@ class Sales:
     async def versions(self, sku: str) -> tuple[int, int]:
         """Return the total of a loaded sale, and how often its title or price were changed."""
         with redis_faults():
-            found: Any = await self._redis.hmget(sale_key(sku), ("total", "terms_revision"))
+            found: Any = await self._redis.hmget(self._first_key(sku), ("total", "terms_revision"))
         total, terms_revision = found
         return int(total or 0), int(terms_revision or 0)
 
@@ -273,22 +322,30 @@ class Sales:
 
     async def has_begun(self, sku: str) -> bool:
         """Return whether a loaded sale has started, by the clock of Redis, or ever sold a unit."""
-        with redis_faults():
-            server = await server_of(self._redis, sale_key(sku))
-            pipeline = server.pipeline(transaction=True)
-            pipeline.time()
-            pipeline.hget(sale_key(sku), "start_ms")
-            pipeline.exists(users_key(sku))
-            (seconds, _), start_ms, has_holds = await pipeline.execute()
-        return bool(has_holds) or int(seconds) * 1000 >= int(start_ms or 0)
+        for tag in self._layouts.tags(sku):
+            with redis_faults():
+                server = await server_of(self._redis, sale_key(tag))
+                pipeline = server.pipeline(transaction=True)
+                pipeline.time()
+                pipeline.hget(sale_key(tag), "start_ms")
+                pipeline.exists(users_key(tag))
+                (seconds, _), start_ms, has_holds = await pipeline.execute()
+            if has_holds or int(seconds) * 1000 >= int(start_ms or 0):
+                return True
+        return False
+
+    def _first_key(self, sku: str) -> str:
+        """Return the hash whose terms, state and window the other buckets follow."""
+        return sale_key(self._layouts.tags(sku)[0])
 
     async def _update(
         self, sku: str, given: Changes, *, apply: bool, timeout_s: float
     ) -> sale_pb2.Sale:
         words = [word for change in given.items() for word in change]
+        first, *others = await self._tags_learnt(sku)
         status, *reply = await self._scripts.run_for_operator(
             UPDATE_SALE,
-            [sale_key(sku), stock_key(sku)],
+            [sale_key(first), stock_key(first)],
             [sku, int(apply), *words],
             timeout_s=timeout_s,
         )
@@ -300,4 +357,28 @@ class Sales:
             field = "end_time" if "end_ms" in given else "start_time"
             raise InvalidField([(field, "the end must be after the start")])
         pairs, stock = reply
-        return to_sale(sku, dict(zip(pairs[::2], pairs[1::2], strict=True)), stock)
+        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        if not others:
+            return to_sale(sku, fields, stock)
+        if apply:
+            await self._spread.to(others, sku, fields, timeout_s=timeout_s)
+        return (await self.read([sku]))[0]
+
+    async def _tags_learnt(self, sku: str) -> Sequence[str]:
+        """Return the tags of a sale's buckets, whether it was known before or not."""
+        await self._layouts.learn([sku])
+        return self._layouts.tags(sku)
+
+
+def _keys_of(tag: str) -> Sequence[str]:
+    """Return all keys of a sale, or of one of its buckets, that stay."""
+    return (
+        sale_key(tag),
+        stock_key(tag),
+        users_key(tag),
+        past_key(tag),
+        outbox_key(tag),
+        backlog_key(tag),
+        transfers_key(tag),
+        replication_marker_key(tag),
+    )

@@ -1,15 +1,18 @@
 """Keeps Redis and the database of one mind about what operators changed (docs/adr/0022)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from inventory_svc.buckets.layouts import Layouts
+from inventory_svc.buckets.spread import FIELDS, Spread
 from inventory_svc.keys import sale_key, stock_key
 from inventory_svc.sales.registry import Metadata, SaleRegistry
 from inventory_svc.sales.sales import Sales, to_fields
 from inventory_svc.stock.runners import runner_of
 from inventory_svc.stock.scripts import SYNC
 from seckill.errors import Overloaded, SaleNotLoaded
+from seckill.runtime.redis_client import redis_faults
 from seckill.v1 import order_pb2
 
 if TYPE_CHECKING:
@@ -35,9 +38,13 @@ class SaleSync:
         *,
         sales: Sales,
         registry: SaleRegistry,
+        layouts: Layouts,
         redis_timeout_s: float,
     ) -> None:
         """`redis_timeout_s`: longest wait for the script."""
+        self._redis = client
+        self._layouts = layouts
+        self._spread = Spread(client)
         self._scripts = runner_of(client)
         self._sales = sales
         self._registry = registry
@@ -59,6 +66,7 @@ class SaleSync:
             DependencyUnavailable, OutcomeUnknown: a store or order_svc does not answer.
         """
         record = await self._registry.sale_record(sku, timeout_s=timeout_s)
+        await self._layouts.note({sku: record.terms.buckets})
         in_force = await self._sales.record(sku)
         if in_force is None:
             raise SaleNotLoaded(metadata={"sku": sku})
@@ -68,7 +76,7 @@ class SaleSync:
             or record.terms_revision > terms_revision
             or record.revision > in_force.revision
         )
-        changed, revision = False, in_force.revision
+        changed, revision = await self._spread_first(sku), in_force.revision
         if is_behind:
             changed, revision = await self._apply(record)
         if revision > record.revision or (
@@ -131,19 +139,31 @@ class SaleSync:
             revision=record.revision,
             terms_revision=record.terms_revision,
         )
-        names = ("total", "terms_revision", "title", "currency", "price")
-        schedule = ("revision", "state", "start_ms", "end_ms")
+        # Added units come to the first bucket; the others borrow.
+        first = self._layouts.tags(sku)[0]
         status, changed, revision = await self._scripts.run(
             SYNC,
-            (sale_key(sku), stock_key(sku)),
-            [sku, *(fields[name] for name in names + schedule), int(is_newer_here)],
+            (sale_key(first), stock_key(first)),
+            [sku, *(fields[name] for name in FIELDS), int(is_newer_here), 1],
             timeout_s=self._redis_timeout_s,
         )
         if status == _NOT_LOADED:
             raise SaleNotLoaded(metadata={"sku": sku})
         if changed:
             log.info("sale brought up to its record", sku=sku, changed=changed)
+        await self._spread_first(sku)
         return bool(changed), revision
+
+    async def _spread_first(self, sku: str) -> bool:
+        """Bring the other buckets up to the first one; return whether one lacked something."""
+        first, *others = self._layouts.tags(sku)
+        if not others:
+            return False
+        with redis_faults():
+            fields: Any = await self._redis.hgetall(sale_key(first))
+        if b"state" not in fields:
+            return False
+        return await self._spread.to(others, sku, fields, timeout_s=self._redis_timeout_s)
 
 
 def _agree(in_force: order_pb2.RecordSaleRequest, record: order_pb2.SaleRecord) -> bool:

@@ -12,11 +12,12 @@ from inventory_svc.keys import (
     staged_key,
     staged_past_key,
     stock_key,
+    transfers_key,
     users_key,
 )
 from inventory_svc.stock.hold import add_past, format_hold
 from inventory_svc.stock.runners import runner_of
-from inventory_svc.stock.scripts import LOAD, REPAIR, UNGUARDED, Guard
+from inventory_svc.stock.scripts import BAR, LOAD, REPAIR, UNGUARDED, Guard
 from seckill.errors import ConsumersLagging, DependencyUnavailable, SaleNotLoaded
 from seckill.runtime import request_ids
 from seckill.runtime.redis_client import redis_faults, server_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Staged holds that are not loaded are gone after this.
 STAGED_TTL_S = 3_600
+# Status of load.lua.
+_STAGED_LOST = -1
 # Statuses of repair.lua.
 _NOT_LOADED, _OVERTAKEN = -1, -2
 
@@ -67,8 +70,9 @@ class SaleLoader:
         units: int,
         timeout_s: float,
         staged: "Staged" = NOTHING_STAGED,
+        bucket: str = "",
     ) -> bool:
-        """Load a sale, unless it is loaded.
+        """Load a sale, unless it is loaded; or one bucket of it.
 
         Args:
             fields: of the sale's hash; see sales.py.
@@ -76,6 +80,8 @@ class SaleLoader:
             units: units that are not held.
             timeout_s: how long to wait for Redis.
             staged: what `stage` put aside for this epoch, if the sale is rebuilt.
+            bucket: its tag, if the sale has several. One that was barred under a later epoch is
+                not loaded either.
 
         Returns:
             Whether it was loaded now.
@@ -88,24 +94,45 @@ class SaleLoader:
             *(sku, epoch, units, staged.buyers, staged.with_past),
             *(value for pair in fields.items() for value in pair),
         ]
+        tag = bucket or sku
         keys = (
-            sale_key(sku),
-            stock_key(sku),
-            users_key(sku),
-            outbox_key(sku),
-            staged_key(sku, epoch),
-            past_key(sku),
-            staged_past_key(sku, epoch),
+            sale_key(tag),
+            stock_key(tag),
+            users_key(tag),
+            outbox_key(tag),
+            staged_key(tag, epoch),
+            past_key(tag),
+            staged_past_key(tag, epoch),
+            *([transfers_key(tag)] if bucket else ()),
         )
         loaded, _ = await self._scripts.run(LOAD, keys, args, timeout_s=timeout_s)
-        if loaded < 0:
+        if loaded == _STAGED_LOST:
             raise DependencyUnavailable("redis has lost what was staged")
         return bool(loaded == 1)
 
-    async def stage(self, sku: str, holds: Iterable[tuple[str, str]], *, epoch: int) -> Staged:
+    async def bar(self, bucket: str, *, epoch: int, timeout_s: float) -> bool:
+        """Close a bucket that is rebuilt, and bar every load under an earlier epoch.
+
+        Args:
+            bucket: its tag.
+            epoch: that it is rebuilt under.
+            timeout_s: how long to wait for Redis.
+
+        Returns:
+            False if a rebuild under a later epoch came before; then nothing is changed.
+
+        Raises:
+            DependencyUnavailable, OutcomeUnknown: as ScriptRunner.run.
+        """
+        keys = (sale_key(bucket), stock_key(bucket), transfers_key(bucket))
+        (barred,) = await self._scripts.run(BAR, keys, [epoch], timeout_s=timeout_s)
+        return bool(barred)
+
+    async def stage(self, tag: str, holds: Iterable[tuple[str, str]], *, epoch: int) -> Staged:
         """Put holds aside for `load`, some at a time; a buyer's later hold replaces an earlier one.
 
         Args:
+            tag: of the bucket, or the sku of a sale that has one only.
             holds: pairs of user and hold, live or released.
 
         Returns:
@@ -118,7 +145,7 @@ class SaleLoader:
         users = list(dict.fromkeys(user for user, _ in pairs))
         if not users:
             return NOTHING_STAGED
-        key, key_of_past = staged_key(sku, epoch), staged_past_key(sku, epoch)
+        key, key_of_past = staged_key(tag, epoch), staged_past_key(tag, epoch)
         with redis_faults():
             known: list[Any] = await self._redis.hmget(key, users)
             known_past: list[Any] = await self._redis.hmget(key_of_past, users)
@@ -139,19 +166,20 @@ class SaleLoader:
             added = await pipeline.execute()
         return Staged(*map(int, added[::2]))
 
-    async def unstage(self, sku: str, *, epoch: int) -> None:
+    async def unstage(self, tag: str, *, epoch: int) -> None:
         """Forget what was put aside for this epoch."""
         with redis_faults():
-            await self._redis.unlink(staged_key(sku, epoch), staged_past_key(sku, epoch))
+            await self._redis.unlink(staged_key(tag, epoch), staged_past_key(tag, epoch))
 
     async def repair(
-        self, request: inventory_pb2.RepairHoldsRequest, *, timeout_s: float
+        self, request: inventory_pb2.RepairHoldsRequest, *, timeout_s: float, bucket: str = ""
     ) -> inventory_pb2.RepairHoldsResponse:
         """Make holds, outbox and stock agree with the database, in one atomic step.
 
         Args:
             request: a valid one.
             timeout_s: how long to wait for Redis.
+            bucket: tag of the one that all of it is about, if the sale has several.
 
         Raises:
             SaleNotLoaded: the sale's keys are missing.
@@ -175,12 +203,13 @@ class SaleLoader:
         for task, hold in tasks:
             text = format_hold(hold.order_no, quantity=hold.quantity, request_id=hold.request_id)
             args += [task, hold.user_id, text]
+        tag = bucket or sku
         keys = (
-            sale_key(sku),
-            stock_key(sku),
-            users_key(sku),
-            outbox_key(sku),
-            backlog_key(sku),
+            sale_key(tag),
+            stock_key(tag),
+            users_key(tag),
+            outbox_key(tag),
+            backlog_key(tag),
         )
         status, *reply = await self._scripts.run(REPAIR, keys, args, timeout_s=timeout_s)
         if status == _NOT_LOADED:

@@ -49,7 +49,7 @@ _OUTCOMES = {
     8: inventory_pb2.PURCHASE_OUTCOME_LIMIT_EXCEEDED,
     9: inventory_pb2.PURCHASE_OUTCOME_OTHER_QUANTITY,
 }
-_RESERVED, _ENDED, _OVER_LIMIT = 1, 5, 8
+_RESERVED, _SOLD_OUT, _ENDED, _OVER_LIMIT = 1, 2, 5, 8
 _NOT_LOADED, _BACKLOG_FULL = -1, -2
 # Answers without an order number are all alike; copied into the response, never changed.
 _OTHER_SKU = ReserveResult(outcome=inventory_pb2.PURCHASE_OUTCOME_OTHER_SKU)
@@ -109,13 +109,15 @@ class Stock:
         self._request_skus = RequestSkus()
 
     async def reserve(
-        self, sku: str, items: Sequence[ReserveItem], *, timeout_s: float
+        self, sku: str, items: Sequence[ReserveItem], *, timeout_s: float, bucket: str = ""
     ) -> Decisions:
         """Decide attempts in order, in one atomic step.
 
         Args:
             items: valid ones, at most 1,024.
             timeout_s: how long to wait for a slot and for Redis.
+            bucket: tag of the one that is the home of all these buyers, if the sale has several.
+                Then "sold out" is of this bucket, and not counted yet.
 
         Raises:
             SaleNotLoaded: the sale's keys are missing, or there is no such sale.
@@ -124,16 +126,17 @@ class Stock:
         """
         foreign = self._request_skus.of_another_sku(sku, items)
         if not foreign:
-            return await self._decide(sku, items, timeout_s=timeout_s)
+            return await self._decide(sku, items, timeout_s=timeout_s, bucket=bucket)
         own = [item for index, item in enumerate(items) if index not in foreign]
         decisions = _NOTHING_DECIDED
         if own:
-            decisions = await self._decide(sku, own, timeout_s=timeout_s)
+            decisions = await self._decide(sku, own, timeout_s=timeout_s, bucket=bucket)
         return _with_foreign(decisions, foreign)
 
     async def _decide(
-        self, sku: str, items: Sequence[ReserveItem], *, timeout_s: float
+        self, sku: str, items: Sequence[ReserveItem], *, timeout_s: float, bucket: str
     ) -> Decisions:
+        tag = bucket or sku
         user_ids = [item.user_id for item in items]
         args: list[Any] = [None] * (3 + 4 * len(user_ids))
         args[0], args[1], args[2] = sku, self._backlog_max, _call_named()
@@ -142,12 +145,12 @@ class Stock:
         args[5::4] = [item.quantity for item in items]
         args[6::4] = make_order_nos(user_ids, now_s=self._clock.now_s(), rng=self._rng)
         keys = (
-            sale_key(sku),
-            stock_key(sku),
-            users_key(sku),
-            outbox_key(sku),
-            backlog_key(sku),
-            past_key(sku),
+            sale_key(tag),
+            stock_key(tag),
+            users_key(tag),
+            outbox_key(tag),
+            backlog_key(tag),
+            past_key(tag),
         )
         async with self._slot(timeout_s) as left_s:
             reply = await self._scripts.run(
@@ -156,24 +159,28 @@ class Stock:
                 args,
                 timeout_s=left_s,
                 confirm=self._confirm,
-                marker=replication_marker_key(sku),
+                marker=replication_marker_key(tag),
                 needs_ack=_grants_units,
                 items=len(items),
             )
         _check_status(reply[0], sku)
-        decisions = _decisions(reply[2::2], reply[3::2], remaining_units=reply[1])
+        uncounted = _SOLD_OUT if bucket else None
+        decisions = _decisions(
+            reply[2::2], reply[3::2], remaining_units=reply[1], uncounted=uncounted
+        )
         if decisions.any_reserved:
             self._request_skus.note(sku, items, decisions.results)
         return decisions
 
     async def release(
-        self, sku: str, orders: Iterable[ReleaseItem], *, timeout_s: float
+        self, sku: str, orders: Iterable[ReleaseItem], *, timeout_s: float, bucket: str = ""
     ) -> list[int]:
         """Give units back.
 
         Args:
             orders: valid ones, at most 1,024.
             timeout_s: how long to wait for a slot and for Redis.
+            bucket: as of `reserve`.
 
         Returns:
             Units given back for each order: 0 if the buyer's hold does not name it.
@@ -186,7 +193,8 @@ class Stock:
         args: list[str | int] = [sku]
         for order in orders:
             args += (order.order_no, order.user_id, int(order.rejected))
-        keys = (sale_key(sku), stock_key(sku), users_key(sku))
+        tag = bucket or sku
+        keys = (sale_key(tag), stock_key(tag), users_key(tag))
         async with self._slot(timeout_s) as left_s:
             reply = await self._scripts.run(RELEASE, keys, args, timeout_s=left_s)
         _check_status(reply[0], sku)
@@ -252,11 +260,19 @@ def all_ended(attempts: int) -> Decisions:
     return replace(decisions, remaining_units=None)
 
 
-def _decisions(codes: list[int], order_nos: list[bytes], *, remaining_units: int) -> Decisions:
+def _decisions(
+    codes: list[int],
+    order_nos: list[bytes],
+    *,
+    remaining_units: int,
+    uncounted: int | None = None,
+) -> Decisions:
+    """Return what the script replied; `uncounted`: a code that is not final."""
     counts = Counter(codes)
     metrics.RESERVE_BATCH_ITEMS.observe(len(codes))
     for code, count in counts.items():
-        metrics.ATTEMPTS_BY_OUTCOME[_OUTCOMES[code]].inc(count)
+        if code != uncounted:
+            metrics.ATTEMPTS_BY_OUTCOME[_OUTCOMES[code]].inc(count)
     results = [
         ReserveResult(outcome=_OUTCOMES[code], order_no=order_no.decode())
         if order_no

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.keys import past_key, users_key
 from inventory_svc.outbox.streams import OutboxStreams
 from inventory_svc.stock.hold import parse_hold, parse_past
+from seckill.buckets import home_of
 from seckill.order_no import is_order_no, made_at_s
 from seckill.runtime.redis_client import redis_faults
 from seckill.v1 import inventory_pb2, story_pb2
@@ -20,19 +22,29 @@ SALES_CHUNK = 500
 class BuyerStories:
     """Reads holds buyer by buyer. DependencyUnavailable if Redis does not answer."""
 
-    def __init__(self, client: "redis.asyncio.Redis", streams: OutboxStreams) -> None:
+    def __init__(
+        self,
+        client: "redis.asyncio.Redis",
+        streams: OutboxStreams,
+        layouts: Layouts | None = None,
+    ) -> None:
+        """`layouts`: which sales have several buckets, as the whole process knows it."""
         self._redis = client
         self._streams = streams
+        self._layouts = layouts or Layouts(client)
 
     async def of_buyer(self, user_id: str, skus: Sequence[str]) -> list[story_pb2.StoryEvent]:
         """Return the buyer's holds in these sales, earlier ones first, sale by sale."""
         events: list[story_pb2.StoryEvent] = []
         for start in range(0, len(skus), SALES_CHUNK):
             chunk = skus[start : start + SALES_CHUNK]
+            await self._layouts.learn(chunk)
             pipeline = self._redis.pipeline(transaction=False)
             for sku in chunk:
-                pipeline.hget(users_key(sku), user_id)
-                pipeline.hget(past_key(sku), user_id)
+                tags = self._layouts.tags(sku)
+                home = tags[home_of(user_id, len(tags))]
+                pipeline.hget(users_key(home), user_id)
+                pipeline.hget(past_key(home), user_id)
             with redis_faults():
                 replies: list[Any] = await pipeline.execute()
             for sku, held, past in zip(chunk, replies[0::2], replies[1::2], strict=True):
