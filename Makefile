@@ -67,18 +67,18 @@ pages: $(VENV)/.local ## build the pages into build/web, for a CDN or SECKILL_ED
 	$(BIN)/python -m edge.pages build/web
 
 .PHONY: packages
-packages: ## install what tests need and no wheel brings: a browser, stores with TLS (Debian, as root)
-	$(PYTHON) -m tools.debian browser stores
+packages: ## install what tests need and no wheel brings: a browser, stores with TLS, Spin (Debian, as root)
+	$(PYTHON) -m tools.debian browser stores models
 
 # What cannot be installed is named, and the tests that need it are left out.
 .PHONY: test
 test: $(VENV)/.dev ## run all tests on servers of their own (ARGS="-k relay"; REDIS=cluster: on a Redis Cluster)
-	-@$(PYTHON) -m tools.debian browser stores
+	-@$(PYTHON) -m tools.debian browser stores models
 	$(if $(REDIS),SECKILL_TEST_REDIS=$(REDIS)) $(PYTEST) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev ## run the tests that take less than ten seconds each
-	-@$(PYTHON) -m tools.debian browser stores
+	-@$(PYTHON) -m tools.debian browser stores models
 	$(PYTEST) -m "not slow" $(ARGS)
 
 .PHONY: screens

@@ -46,6 +46,12 @@ GROUPS: Mapping[str, Mapping[str, Callable[[], bool]]] = {
     "browser": {"chromium": lambda: find_chromium() is not None},
     # For screenshots.
     "fonts": {"fonts-noto-cjk": has_chinese_fonts},
+    # Checks a model exhaustively (tests/models); its verifiers are C.
+    "models": {
+        "spin": _has("bin/spin"),
+        "gcc": _has("bin/gcc"),
+        "libc6-dev": _has("include/stdio.h"),
+    },
     # With TLS, which those of wheels lack.
     "stores": {
         "postgresql": _has("lib/postgresql/*/bin/postgres"),
