@@ -51,8 +51,8 @@ $(VENV)/.docs: requirements/docs.lock $(VENV)/.dev
 	@touch $@
 
 .PHONY: demo
-demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50", SECURE=1, CLUSTER=1)
-	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(if $(CLUSTER),SECKILL_LOCAL_CLUSTER=$(CLUSTER)) $(BIN)/seckill demo $(ARGS)
+demo: $(VENV)/.local ## run a whole sale on real servers (ARGS="--buyers 20000 --stock 50", SECURE=1; CLUSTER=1: two of each stage, 4 buckets)
+	$(if $(SECURE),SECKILL_LOCAL_SECURE=$(SECURE)) $(if $(CLUSTER),SECKILL_LOCAL_CLUSTER=$(CLUSTER) SECKILL_LOCAL_REPLICAS=$(or $(REPLICAS),2)) $(BIN)/seckill demo $(ARGS)
 
 .PHONY: up
 up: $(VENV)/.local ## start the stores and the mesh, and keep them running (REPLICAS=2: two of each; SECURE=1: with mTLS; CLUSTER=1: on a Redis Cluster)

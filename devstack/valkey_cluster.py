@@ -126,8 +126,12 @@ class ValkeyCluster:
         """Start it as a generator that yields while it waits."""
         for node in self.nodes:
             yield from node.bring_up()
-        if not all(facts_of(node).get("cluster_state") == "ok" for node in self.nodes):
+        if all(facts_of(node).get("cluster_known_nodes") == "1" for node in self.nodes):
             yield from self._form()
+        # One that was made before takes a moment to find its nodes again.
+        yield from _until(
+            lambda: all(facts_of(node).get("cluster_state") == "ok" for node in self.nodes)
+        )
 
     def stop(self) -> None:
         """Stop all nodes."""
@@ -217,9 +221,6 @@ class ValkeyCluster:
             with self.nodes[number % self._shards].client() as client:
                 master_id: Any = client.execute_command("CLUSTER", "MYID")
             yield from _until(partial(_follows, node, master_id))
-        yield from _until(
-            lambda: all(facts_of(node).get("cluster_state") == "ok" for node in self.nodes)
-        )
         yield from _until(lambda: all(_is_in_step(node) for node in self.nodes[self._shards :]))
 
 

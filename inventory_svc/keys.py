@@ -2,15 +2,14 @@
 
 The braces are literal: the keys of one tag hash to one slot of a Redis Cluster, so that a script
 may touch them all. A sale has the tag of its sku; one of several buckets has a tag for each of them
-instead (inventory_svc/buckets/layouts.py). The prefix is that of the mesh.
+instead (seckill/runtime/bucket_tags.py). The prefix is that of the mesh.
 """
 
 from seckill.runtime import keyspace
+from seckill.runtime.bucket_tags import BUCKET_MARK
 
 # Consumer group of the relay on each outbox stream.
 RELAY_GROUP = "relay"
-# After the sku in the tag of a bucket; no sku has it.
-BUCKET_MARK = "/"
 # What an outbox entry has: a batch of reservations, or one; and of few the trace.
 BATCH_FIELD, SINGLE_FIELD, TRACE_FIELD = b"b", b"o", b"t"
 

@@ -1,41 +1,14 @@
-"""Which sales have several buckets, and the hash tags of these."""
+"""Which sales have several buckets."""
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-
-from inventory_svc.keys import BUCKET_MARK, buckets_key
+from inventory_svc.keys import buckets_key
+from seckill.runtime.bucket_tags import tags_of
 from seckill.runtime.redis_client import redis_faults
 
 if TYPE_CHECKING:
     import redis.asyncio
-
-# Sales whose tags are kept: a tag takes a few tries for each bucket.
-TAGS_KEPT = 1_024
-
-
-@lru_cache(TAGS_KEPT)
-def tags_of(sku: str, buckets: int) -> tuple[str, ...]:
-    """Return the hash tag of each bucket, never to change: the sku itself if there is one only.
-
-    Bucket b of n has the first tag "sku/b.0", "sku/b.1", … in the b-th of n equal parts of the
-    slots: so as many masters with equal parts have one bucket each.
-    """
-    if buckets == 1:
-        return (sku,)
-    return tuple(_tag(sku, bucket, buckets) for bucket in range(buckets))
-
-
-def _tag(sku: str, bucket: int, buckets: int) -> str:
-    tags = (f"{sku}{BUCKET_MARK}{bucket}.{number}" for number in count())
-    return next(
-        tag
-        for tag in tags
-        if key_slot(tag.encode()) * buckets // REDIS_CLUSTER_HASH_SLOTS == bucket
-    )
 
 
 class Layouts:

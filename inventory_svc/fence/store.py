@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import ResponseError, WatchError
 
-from inventory_svc.buckets.layouts import tags_of
 from inventory_svc.keys import (
     buckets_key,
     generation_key,
@@ -16,6 +15,7 @@ from inventory_svc.keys import (
     stock_key,
 )
 from seckill.errors import DependencyUnavailable
+from seckill.runtime.bucket_tags import tags_of
 from seckill.runtime.redis_client import redis_faults, replace_connections
 
 if TYPE_CHECKING:

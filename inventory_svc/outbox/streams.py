@@ -12,7 +12,6 @@ from redis.exceptions import ResponseError
 from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.keys import (
     BATCH_FIELD,
-    BUCKET_MARK,
     RELAY_GROUP,
     SINGLE_FIELD,
     TRACE_FIELD,
@@ -34,6 +33,7 @@ from inventory_svc.stock.scripts import (
 )
 from seckill.errors import DependencyUnavailable
 from seckill.runtime import traceparent
+from seckill.runtime.bucket_tags import BUCKET_MARK
 from seckill.runtime.redis_client import keys_by_server, redis_faults, server_of
 from seckill.runtime.redis_cluster import ClusterRedis
 from seckill.runtime.traceparent import TraceContext

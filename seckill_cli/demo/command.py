@@ -22,6 +22,7 @@ from rich.console import Console
 from devstack import LocalSettings, StackState, start_background, stop_background
 from devstack.certificates import load_or_create_mesh
 from devstack.settings import read_cluster, read_secure
+from seckill.buckets import BUCKETS_MAX
 from seckill.runtime.dev_issuer import load_or_create
 from seckill.v1 import inventory_pb2, inventory_pb2_grpc, sale_pb2
 from seckill_cli.demo import report
@@ -45,6 +46,8 @@ LATE_RETRIES = 100
 SALE_ATTEMPTS_MAX = 20
 SALE_PAUSE_S = 0.5
 SALE_S = 24 * 3600
+# Of the sale on a Redis Cluster: more than masters, so that one has two.
+CLUSTER_BUCKETS = 4
 console = Console()
 
 
@@ -69,6 +72,15 @@ def demo(
         float, typer.Option(min=1, max=3600, callback=_number, help="Seconds to pay.")
     ] = 6.0,
     seed: Annotated[int, typer.Option(help="Of the crowd.")] = 1,
+    buckets: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=BUCKETS_MAX,
+            help="Buckets of the sale.",
+            show_default="1, on a Redis Cluster 4",
+        ),
+    ] = None,
 ) -> None:
     """Run a whole sale on real servers; exits with 1 if an invariant is broken.
 
@@ -84,7 +96,8 @@ def demo(
     )
     start_s = time.monotonic()
     with _stack() as state:
-        summary = uvloop.run(_play(scenario, state, start_s=start_s))
+        buckets = buckets or (CLUSTER_BUCKETS if state.stores.redis_cluster else 1)
+        summary = uvloop.run(_play(scenario, state, buckets=buckets, start_s=start_s))
     path = LocalSettings.from_env().directory / "demo.json"
     report.write(path, summary)
     console.print(report.table(summary))
@@ -128,17 +141,20 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-async def _play(scenario: Scenario, state: StackState, *, start_s: float) -> dict[str, Any]:
+async def _play(
+    scenario: Scenario, state: StackState, *, buckets: int, start_s: float
+) -> dict[str, Any]:
     addresses = {process.name: process.address for process in state.processes}
+    gateways = [addresses[name] for name in addresses if name.partition("-")[0] == "gateway"]
     sku = f"demo-{uuid.uuid4().hex[:8]}"
-    await _create_sale(addresses["inventory"], sku, scenario)
+    await _create_sale(addresses["inventory"], sku, scenario, buckets=buckets)
     tls = _link_tls(state)
     issuer = load_or_create(LocalSettings.from_env().directory.absolute() / "secrets")
     late = Tally()
     async with watched(state, sku, console) as sampler:
         async with master_killed(state, sku, console, seconds=scenario.seconds):
             wave = await arrive(
-                gateway=addresses["gateway"],
+                gateways=gateways,
                 tls=tls,
                 issuer=issuer,
                 scenario=scenario,
@@ -190,7 +206,7 @@ def _link_tls(state: StackState) -> LinkTls | None:
     return LinkTls(mesh.authority, mesh.operator.certificate, mesh.operator.key)
 
 
-async def _create_sale(address: str, sku: str, scenario: Scenario) -> None:
+async def _create_sale(address: str, sku: str, scenario: Scenario, *, buckets: int) -> None:
     terms = sale_pb2.SaleTerms(
         sku=sku,
         title="Demo sale",
@@ -198,6 +214,7 @@ async def _create_sale(address: str, sku: str, scenario: Scenario) -> None:
         unit_price=PRICE,
         purchase_limit=1,
         payment_window=Duration(seconds=int(scenario.payment_window_s)),
+        buckets=buckets,
     )
     terms.start_time.GetCurrentTime()
     terms.end_time.FromSeconds(terms.start_time.seconds + SALE_S)

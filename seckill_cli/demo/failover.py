@@ -1,15 +1,17 @@
-"""In a Redis Cluster: the master that has the sale dies at half time, and a replica follows."""
+"""In a Redis Cluster: a master that has the sale, or a bucket of it, dies at half time."""
 
 import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
+import redis.asyncio
 from rich.console import Console
 
 from devstack import StackState
-from seckill_cli.demo.verdict import cluster_client, prefix
+from seckill_cli.demo.verdict import cluster_client, prefix, sale_tags
 from seckill_cli.demo.wave import HEAD_START_S
 
 
@@ -36,10 +38,12 @@ async def master_killed(
 
 async def _kill(state: StackState, sku: str, console: Console, *, after_s: float) -> None:
     async with cluster_client(state.stores) as client:
-        master = client.get_node_from_key(f"{prefix()}:stock:{{{sku}}}")
+        tags = await sale_tags(cast("redis.asyncio.Redis", client), sku)
+        master = client.get_node_from_key(f"{prefix()}:stock:{{{tags[0]}}}")
     address = f"{master.host}:{master.port}" if master else ""
     pids = [process.pid for process in state.processes if process.address == address]
     await asyncio.sleep(after_s)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-        console.print(f"killed the master of the sale, {address}; it comes back as a replica")
+        of = f"the first of {len(tags)} buckets" if len(tags) > 1 else "the sale"
+        console.print(f"killed the master of {of}, {address}; it comes back as a replica")

@@ -1,6 +1,7 @@
 """The verdict: Postgres, Redis and the buyers' own notes, read without asking any service."""
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import redis.asyncio
 from redis.asyncio.cluster import ClusterNode
 
 from devstack import Stores
+from seckill.runtime.bucket_tags import tags_of
 from seckill_cli.demo.scenario import Notes
 
 POLL_S = 0.1
@@ -22,7 +24,8 @@ class StoreTotals:
     """What the stores hold for one sale, in units unless it says otherwise.
 
     Attributes:
-        remaining: the stock counter in Redis; -1 if the key is missing.
+        remaining: the stock counters in Redis, of all buckets, and what is on its way between
+            them; -1 if a key is missing.
         backlog: reservations that are not in Kafka yet, in entries.
         live_holds: order numbers that Redis holds units for.
         orders: (order number, buyer, state, quantity) of each row in Postgres.
@@ -45,9 +48,13 @@ async def read_totals(stores: Stores, sku: str) -> StoreTotals:
     client = _client(stores)
     connection = await asyncpg.connect(stores.postgres_dsn)
     try:
-        stock = await client.get(f"{prefix()}:stock:{{{sku}}}")
-        backlog = await client.xlen(f"{prefix()}:outbox:{{{sku}}}")
-        holds: list[Any] = await client.hvals(f"{prefix()}:users:{{{sku}}}")
+        tags = await sale_tags(client, sku)
+        stocks = [await client.get(f"{prefix()}:stock:{{{tag}}}") for tag in tags]
+        backlogs = [await client.xlen(f"{prefix()}:outbox:{{{tag}}}") for tag in tags]
+        between = await _units_between(client, tags)
+        holds: list[Any] = []
+        for tag in tags:
+            holds += await client.hvals(f"{prefix()}:users:{{{tag}}}")
         orders = await connection.fetch(
             "SELECT order_no, user_id, status::text, quantity FROM orders WHERE sku = $1", sku
         )
@@ -60,12 +67,28 @@ async def read_totals(stores: Stores, sku: str) -> StoreTotals:
         await connection.close()
         await client.aclose()
     return StoreTotals(
-        remaining=-1 if stock is None else int(stock),
-        backlog=backlog,
+        remaining=-1 if None in stocks else sum(map(int, stocks)) + between,
+        backlog=sum(backlogs),
         live_holds=frozenset(hold[:26].decode() for hold in holds if not hold.startswith(b"-")),
         orders=tuple((row[0], row[1], row[2], row[3]) for row in orders),
         restored=int(restored),
     )
+
+
+async def sale_tags(client: "redis.asyncio.Redis", sku: str) -> Sequence[str]:
+    """Return the hash tags of a sale's buckets."""
+    return tags_of(sku, int(await client.hget(f"{prefix()}:buckets", sku) or 1))
+
+
+async def _units_between(client: "redis.asyncio.Redis", tags: Sequence[str]) -> int:
+    """Count the units that have left one bucket and are not in another yet."""
+    moved: list[Any] = [await client.hgetall(f"{prefix()}:transfers:{{{tag}}}") for tag in tags]
+    units = 0
+    for lender, borrower in itertools.permutations(range(len(tags)), 2):
+        number, lent = map(int, moved[lender].get(f"out:{borrower}".encode(), b"0 0").split())
+        taken = int(moved[borrower].get(f"in:{lender}".encode(), 0))
+        units += lent if taken < number else 0
+    return units
 
 
 def prefix() -> str:

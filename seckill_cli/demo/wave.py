@@ -83,7 +83,7 @@ def worker_count() -> int:
 
 async def arrive(
     *,
-    gateway: str,
+    gateways: Sequence[str],
     tls: LinkTls | None = None,
     issuer: DevIssuer,
     scenario: Scenario,
@@ -92,11 +92,15 @@ async def arrive(
     notes: Sequence[Notes],
     workers: int,
 ) -> Arrival:
-    """Let all buyers arrive; return their notes and how many seconds it took."""
+    """Let all buyers arrive; return their notes and how many seconds it took.
+
+    Args:
+        gateways: addresses of replicas; each worker calls one of them, in turn.
+    """
     start_s = time.monotonic() + HEAD_START_S
     shares = [
         Share(
-            gateway=gateway,
+            gateway=gateways[worker % len(gateways)],
             tls=tls,
             issuer=issuer,
             scenario=scenario,

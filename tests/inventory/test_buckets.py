@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from devstack import ValkeyServer
-from inventory_svc.buckets.layouts import tags_of
 from inventory_svc.keys import buckets_key, outbox_key, stock_key, transfers_key
 from seckill.buckets import home_of
 from seckill.errors import InvalidField, OutcomeUnknown, SaleNotLoaded
+from seckill.runtime.bucket_tags import tags_of
 from seckill.v1 import inventory_pb2
 from seckill.validation import check_terms
 from tests.kits.buckets import BucketKit, buyer_at

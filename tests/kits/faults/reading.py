@@ -1,9 +1,10 @@
 """Reads the stores themselves for the checker, and waits until everything has settled."""
 
 import asyncio
+import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import DataError, ResponseError
 
 from devstack import Stores
+from seckill.runtime.bucket_tags import tags_of
 from seckill.runtime.delay import delay_key
 from tests.kits.faults.checker import check
 from tests.kits.faults.facts import DatabaseFacts, Facts, Hold, OrderRow
@@ -67,12 +69,16 @@ class StoreReader:
         `kafka`: what was read of Kafka a moment ago, for those who read many sales.
         """
         database = await self.database(sku)
-        remaining = await self.redis.get(f"seckill:stock:{{{sku}}}")
-        holds: dict[Any, Any] = await self.redis.hgetall(f"seckill:users:{{{sku}}}")
+        tags = await self.tags(sku)
+        stocks = [await self.redis.get(f"seckill:stock:{{{tag}}}") for tag in tags]
+        holds: dict[Any, Any] = {}
+        for tag in tags:
+            holds |= cast("Any", await self.redis.hgetall(f"seckill:users:{{{tag}}}"))
         delayed: list[Any] = await self.redis.zrange(delay_key(), 0, -1)
         numbers = {row.order_no for row in database.orders}
-        backlog = int(await self.redis.xlen(f"seckill:outbox:{{{sku}}}"))
-        unacknowledged = await self._unacknowledged(sku)
+        backlog = sum([int(await self.redis.xlen(f"seckill:outbox:{{{tag}}}")) for tag in tags])
+        unacknowledged = sum([await self._unacknowledged(tag) for tag in tags])
+        between = await self._between(tags)
         kafka = kafka or await self.kafka()
         return Facts(
             total=database.total,
@@ -80,7 +86,7 @@ class StoreReader:
             orders=database.orders,
             ledger=database.ledger,
             owed_payments=database.owed_payments,
-            remaining=None if remaining is None else int(remaining),
+            remaining=None if None in stocks else sum(map(int, stocks)) + between,
             holds={user.decode(): _hold(text.decode()) for user, text in holds.items()},
             backlog=backlog,
             unacknowledged=unacknowledged,
@@ -116,9 +122,25 @@ class StoreReader:
             owed_payments=frozenset(row[0] for row in owed),
         )
 
-    async def _unacknowledged(self, sku: str) -> int:
+    async def tags(self, sku: str) -> tuple[str, ...]:
+        """Return the hash tags of the sale's buckets."""
+        return tags_of(sku, int(await self.redis.hget("seckill:buckets", sku) or 1))
+
+    async def _between(self, tags: Sequence[str]) -> int:
+        """Count the units that have left one bucket and are not in another yet."""
+        moved: list[Any] = [
+            await self.redis.hgetall(f"seckill:transfers:{{{tag}}}") for tag in tags
+        ]
+        units = 0
+        for lender, borrower in itertools.permutations(range(len(tags)), 2):
+            number, lent = map(int, moved[lender].get(f"out:{borrower}".encode(), b"0 0").split())
+            taken = int(moved[borrower].get(f"in:{lender}".encode(), 0))
+            units += lent if taken < number else 0
+        return units
+
+    async def _unacknowledged(self, tag: str) -> int:
         try:
-            groups: list[Any] = await self.redis.xinfo_groups(f"seckill:outbox:{{{sku}}}")
+            groups: list[Any] = await self.redis.xinfo_groups(f"seckill:outbox:{{{tag}}}")
         except ResponseError:
             # There is no such stream: Redis has lost it.
             return 0
