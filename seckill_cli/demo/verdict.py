@@ -67,7 +67,7 @@ async def read_totals(stores: Stores, sku: str) -> StoreTotals:
         await connection.close()
         await client.aclose()
     return StoreTotals(
-        remaining=-1 if None in stocks else sum(map(int, stocks)) + between,
+        remaining=-1 if None in stocks else sum(int(units or 0) for units in stocks) + between,
         backlog=sum(backlogs),
         live_holds=frozenset(hold[:26].decode() for hold in holds if not hold.startswith(b"-")),
         orders=tuple((row[0], row[1], row[2], row[3]) for row in orders),

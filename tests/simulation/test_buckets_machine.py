@@ -151,7 +151,7 @@ def test_units_are_conserved_and_none_is_stranded(replicas: Replicas) -> None:
         pass
 
     Machine.replicas = replicas
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=100,
