@@ -178,7 +178,6 @@ def service_environment(
         settings["SECKILL_REDIS_CLUSTER"] = "true"
         # A master that dies takes nothing with it that a buyer was told.
         settings["SECKILL_INVENTORY_WAIT_REPLICAS"] = "1"
-        settings["SECKILL_REDIS_READ_FROM"] = "replica"
     for service in SERVICES:
         prefix = f"SECKILL_{service.name.upper()}"
         settings[f"{prefix}_LISTEN"] = f"{LOOPBACK}:{ports[service.name].grpc}"

@@ -19,6 +19,7 @@ from tests.kits.redis_cluster import crossed_slots, sku_at
 from tests.kits.waiting import eventually
 
 pytestmark = pytest.mark.slow
+FROM_REPLICAS = {"redis_read_from": "replica"}
 CALL_S = 10.0
 READY_S = 60.0
 
@@ -29,9 +30,9 @@ async def test_replicas_answer_polls_and_sales_and_payers_read_that_they_have_pa
     cluster_stores: Stores,
     redis_cluster: ValkeyCluster,
 ) -> None:
-    """With the settings of the local stack; the payment is at one replica, the poll at another."""
+    """The payment is at one replica of the service, the poll at another."""
     async with make_cluster(cluster_stores) as mesh:
-        await mesh.start("order", "order/b", "inventory")
+        await mesh.start("order", "order/b", "inventory", **FROM_REPLICAS)
         terms = sale_terms(sku=sku_at(redis_cluster, redis_cluster.masters()[0]), units=5)
         await mesh.open_sale(terms)
         told = await make_buyers(mesh, terms.sku).arrive(5)
