@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import report
+from bench.measures.buckets import buckets_scaling
 from bench.measures.replica_reads import replica_reads
 from bench.measures.slot_move import slot_move
 from bench.ratios import RATIOS, chosen
@@ -82,6 +83,8 @@ def measure(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
             "startup_s": {name: round(took, 2) for name, took in world.startup_s.items()},
         }
     if not given.keys:
+        say("filling buckets")
+        facts["buckets_scaling"] = buckets_scaling(directory)
         say("moving slots")
         gaps_ms = slot_move(directory)
         facts["slot_move_gap_ms"] = {name: round(gap, 1) for name, gap in gaps_ms.items()}

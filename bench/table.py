@@ -83,6 +83,10 @@ def to_markdown(document: Mapping[str, Any]) -> str:
             f"- polls answered by a replica, {name.replace('_', ' ')}: {figure:,}"
             for name, figure in document.get("replica_read_share", {}).items()
         ),
+        *(
+            f"- a sale in buckets, {name.replace('_', ' ')}: {figure:,}"
+            for name, figure in document.get("buckets_scaling", {}).items()
+        ),
         "",
     ]
     return "\n".join(lines)

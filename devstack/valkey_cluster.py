@@ -128,10 +128,10 @@ class ValkeyCluster:
             yield from node.bring_up()
         if all(facts_of(node).get("cluster_known_nodes") == "1" for node in self.nodes):
             yield from self._form()
-        # One that was made before takes a moment to find its nodes again.
-        yield from _until(
-            lambda: all(facts_of(node).get("cluster_state") == "ok" for node in self.nodes)
-        )
+        else:
+            # It was made before; its nodes may have other ports now.
+            self._meet()
+            yield from _until(self._is_whole)
 
     def stop(self) -> None:
         """Stop all nodes."""
@@ -203,16 +203,13 @@ class ValkeyCluster:
 
     def _form(self) -> Iterator[None]:
         """Share the slots out, have the nodes meet, and each replica follow its master."""
-        first = self.nodes[0]
         for number, node in enumerate(self.nodes):
             with node.client() as client:
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
                 if number < self._shards:
                     bounds = (SLOTS * number // self._shards, SLOTS * (number + 1) // self._shards)
                     client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[0], bounds[1] - 1)
-                if number:
-                    bus_port = first._bus_port  # noqa: SLF001 - a node of ours
-                    client.execute_command("CLUSTER", "MEET", LOOPBACK, first.port, bus_port)
+        self._meet()
         count = str(len(self.nodes))
         yield from _until(
             lambda: all(facts_of(node).get("cluster_known_nodes") == count for node in self.nodes)
@@ -221,7 +218,28 @@ class ValkeyCluster:
             with self.nodes[number % self._shards].client() as client:
                 master_id: Any = client.execute_command("CLUSTER", "MYID")
             yield from _until(partial(_follows, node, master_id))
+        yield from _until(self._is_whole)
         yield from _until(lambda: all(_is_in_step(node) for node in self.nodes[self._shards :]))
+
+    def _meet(self) -> None:
+        """Tell each node where the first one is."""
+        first = self.nodes[0]
+        for node in self.nodes[1:]:
+            with node.client() as client:
+                bus_port = first._bus_port  # noqa: SLF001 - a node of ours
+                client.execute_command("CLUSTER", "MEET", LOOPBACK, first.port, bus_port)
+
+    def _is_whole(self) -> bool:
+        """Whether each node sees the cluster well, and the others where they are."""
+        addresses = {node.address for node in self.nodes}
+        for node in self.nodes:
+            with node.client() as client:
+                seen: Any = client.execute_command("CLUSTER", "NODES")
+            # A line for each node: "id host:port@bus_port flags …".
+            lines = [line.split() for line in seen.decode().splitlines()]
+            if {words[1].partition("@")[0] for words in lines} != addresses:
+                return False
+        return all(facts_of(node).get("cluster_state") == "ok" for node in self.nodes)
 
 
 def _until(is_so: Callable[[], bool]) -> Iterator[None]:

@@ -202,7 +202,7 @@ SABOTAGES = (
     Sabotage(
         name="reseed-empty-redis",
         says="Creating a sale again loads its whole stock if Redis has lost it.",
-        edits=(Edit("inventory_svc/rpc/service.py", "if registered.created:", "if registered:"),),
+        edits=(Edit("inventory_svc/rpc/sales.py", "if registered.created:", "if registered:"),),
     ),
     Sabotage(
         name="forgotten-script",

@@ -18,6 +18,7 @@ from devstack import (
     PostgresServer,
     Redis62Server,
     StackError,
+    ValkeyCluster,
     ValkeyServer,
     create_topics,
 )
@@ -59,6 +60,15 @@ def test_redis_keeps_data_and_port_over_restart_and_sigkill(
         assert server.url == url
         with redis.Redis.from_url(url) as client:
             assert client.get("stock") == b"7"
+
+
+def test_a_cluster_that_is_started_again_finds_its_nodes(tmp_path: Path) -> None:
+    """Its nodes have other ports then, and what was written is there."""
+    with ValkeyCluster(tmp_path / "cluster") as cluster, cluster.master_of(0).client() as client:
+        # Both in the slot 0.
+        client.set("kept:{265b}", "1")
+    with ValkeyCluster(tmp_path / "cluster") as cluster, cluster.master_of(0).client() as client:
+        assert client.get("kept:{265b}") == b"1"
 
 
 def test_postgres_starts_beside_a_pid_file_of_another_process(tmp_path: Path) -> None:

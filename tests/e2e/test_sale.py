@@ -38,11 +38,12 @@ async def play(
     scenario: Scenario,
     *,
     during: Callable[[Crowd], Coroutine[Any, Any, None]] | None = None,
+    buckets: int = 1,
 ) -> tuple[Verdict, Crowd]:
     """Run the demo's scenario against the mesh, and `during` beside it."""
-    sku = await open_sale(
-        mesh, sale_terms(units=scenario.stock, payment_window_s=scenario.payment_window_s)
-    )
+    terms = sale_terms(units=scenario.stock, payment_window_s=scenario.payment_window_s)
+    terms.buckets = buckets
+    sku = await open_sale(mesh, terms)
     async with connect(mesh.address("gateway"), mesh.link_tls) as clients:
         crowd = Crowd(
             clients,
@@ -71,6 +72,15 @@ async def test_a_crowd_gets_exactly_the_stock_and_unpaid_units_find_late_buyers(
     assert crowd.tally.paid == 40
     assert crowd.tally.by_answer[Answer.RESERVED] > 40
     assert crowd.tally.by_answer[Answer.ALREADY_PURCHASED] > 0
+
+
+async def test_a_crowd_gets_exactly_the_stock_of_a_sale_in_buckets(mesh: Mesh) -> None:
+    """Whoever's home they came back to, units of those who do not pay find late buyers."""
+    scenario = Scenario(buyers=800, stock=30, seconds=1.5, payment_window_s=2.0)
+    verdict, crowd = await play(mesh, scenario, buckets=4)
+    assert verdict == Verdict(oversold=0, lost=0, unaccounted=0)
+    assert crowd.tally.paid == 30
+    assert crowd.tally.by_answer[Answer.RESERVED] > 30
 
 
 @pytest.mark.slow

@@ -8,7 +8,14 @@ import grpc
 import pytest
 
 from devstack import Stores
-from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key, users_key
+from inventory_svc.keys import (
+    outbox_key,
+    sale_key,
+    skus_key,
+    stock_key,
+    transfers_key,
+    users_key,
+)
 from seckill.runtime.bucket_tags import tags_of
 from seckill.status import reason_of
 from seckill.v1 import inventory_pb2, order_pb2, sale_pb2
@@ -251,12 +258,15 @@ async def test_nothing_of_an_archived_sale_stays(shop: DamagedShop) -> None:
     archive = inventory_pb2.ArchiveSaleRequest(sku=sku)
     assert (await shop.inventory.ArchiveSale(archive, timeout=TIMEOUT_S)).archived
 
-    assert not [key async for key in shop.redis.scan_iter(match=f"*{sku}*")]
+    for tag in tags:
+        keys = [name(tag) for name in (sale_key, stock_key, users_key, outbox_key, transfers_key)]
+        assert await shop.redis.exists(*keys) == 0
+    assert not await shop.redis.hexists("seckill:buckets", sku)
     assert not await shop.redis.sismember(skus_key(), sku)
     await shop.rebuild(sku)
     sale = await sale_of(shop, sku)
     assert (sale.state, sale.terms.buckets) == (sale_pb2.SALE_STATE_CLOSED, BUCKETS)
-    assert await shop.redis.exists(*map(stock_key, tags)) == BUCKETS
+    assert [await shop.redis.exists(stock_key(tag)) for tag in tags] == [1] * BUCKETS
 
 
 async def test_a_lost_copy_of_the_layout_is_written_again(shop: DamagedShop) -> None:
