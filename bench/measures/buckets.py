@@ -149,9 +149,13 @@ def _packed(tag: str, users: Sequence[str]) -> bytes:
         for word in (user, "request", "1", number)
     ]
     keys = [name(tag) for name in names]
-    packed: bytes = hiredis.pack_command(
-        ("EVALSHA", _DIGEST, str(len(keys)), *keys, tag, str(2 * DECISIONS), "bench", *args)
+    return _command(
+        "EVALSHA", _DIGEST, str(len(keys)), *keys, tag, str(2 * DECISIONS), "bench", *args
     )
+
+
+def _command(*words: Any) -> bytes:
+    packed: bytes = hiredis.pack_command(words)
     return packed
 
 
@@ -160,7 +164,7 @@ def _send(node: ClusterNode, batches: Sequence[bytes], together: Barrier) -> int
     host, _, port = node.address.partition(":")
     reader, left, reserved = hiredis.Reader(), len(batches), 0
     with socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as connection:
-        connection.sendall(hiredis.pack_command(("SCRIPT", "LOAD", RESERVE.body)))
+        connection.sendall(_command("SCRIPT", "LOAD", RESERVE.body))
         while not reader.gets():
             reader.feed(connection.recv(65_536))
         together.wait()

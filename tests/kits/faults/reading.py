@@ -86,7 +86,7 @@ class StoreReader:
             orders=database.orders,
             ledger=database.ledger,
             owed_payments=database.owed_payments,
-            remaining=None if None in stocks else sum(int(units or 0) for units in stocks) + between,
+            remaining=None if None in stocks else sum(int(one or 0) for one in stocks) + between,
             holds={user.decode(): _hold(text.decode()) for user, text in holds.items()},
             backlog=backlog,
             unacknowledged=unacknowledged,
