@@ -16,8 +16,6 @@ import pytest
 import redis.asyncio
 
 from devstack import Stores
-from order_svc.__main__ import Stores as OpenStores
-from order_svc.__main__ import build_payments, build_service
 from order_svc.db.database import Database, open_database
 from order_svc.intake.writer import OrderWriter
 from order_svc.orders.outdated import OUTDATED_MAX, OutdatedOrders
@@ -29,6 +27,8 @@ from order_svc.rpc.sale_changes import SaleChangeHandlers
 from order_svc.rpc.service import SERVICE
 from order_svc.sales.changes import SaleChanges
 from order_svc.settings import OrderSettings
+from order_svc.wiring import Stores as OpenStores
+from order_svc.wiring import build_payments, build_service
 from seckill.errors import DependencyUnavailable
 from seckill.order_no import make_order_nos
 from seckill.runtime.clock import SystemClock
