@@ -328,8 +328,8 @@ SABOTAGES = (
         edits=(
             Edit(
                 "inventory_svc/outbox/streams.py",
-                "for outbox in outboxes_of(sku)]",
-                "for outbox in outboxes_of(sku)[:1]]",
+                "for outbox in outboxes_of(tag)]",
+                "for outbox in outboxes_of(tag)[:1]]",
             ),
         ),
     ),
@@ -377,8 +377,8 @@ SABOTAGES = (
         edits=(
             Edit(
                 REBUILD,
-                "await self._loader.stage(sku, _holds(orders), epoch=epoch)",
-                "await self._loader.stage(sku, (), epoch=epoch)",
+                "await self._loader.stage(tag, holds, epoch=epoch)",
+                "await self._loader.stage(tag, (), epoch=epoch)",
             ),
         ),
     ),

@@ -134,7 +134,7 @@ def _next_transfer(standing: Standing, home: int) -> tuple[int, int]:
     """
     buckets = standing.buckets
     if not buckets[home].epoch:
-        raise SaleNotLoaded
+        _require_all(standing)
     on_the_way = sorted(standing.transfers, key=lambda transfer: transfer.borrower != home)
     if on_the_way and on_the_way[0].borrower == home:
         return on_the_way[0].lender, home

@@ -49,7 +49,7 @@ async def read_totals(stores: Stores, sku: str) -> StoreTotals:
     connection = await asyncpg.connect(stores.postgres_dsn)
     try:
         tags = await sale_tags(client, sku)
-        stocks = [await client.get(f"{prefix()}:stock:{{{tag}}}") for tag in tags]
+        stocks: list[Any] = [await client.get(f"{prefix()}:stock:{{{tag}}}") for tag in tags]
         backlogs = [await client.xlen(f"{prefix()}:outbox:{{{tag}}}") for tag in tags]
         between = await _units_between(client, tags)
         holds: list[Any] = []

@@ -45,6 +45,7 @@ class Plan:
         seconds: within which the buyers come.
         deadline_s: within which 99 of 100 buyers must be answered.
         payment_window_s: how long buyers may take to pay.
+        buckets: of the sale; the shadow sale has as many.
     """
 
     sku: str
@@ -53,6 +54,7 @@ class Plan:
     seconds: float
     deadline_s: float
     payment_window_s: float = 900.0
+    buckets: int = 1
 
     @property
     def rate_per_s(self) -> float:

@@ -130,7 +130,11 @@ class Asked:
         plan = Plan(self.sku, self._buyers, units, self._seconds, self._deadline_s)
         if sale is None or not sale.loaded:
             return plan
-        return replace(plan, payment_window_s=sale.terms.payment_window.ToMilliseconds() / 1000)
+        return replace(
+            plan,
+            payment_window_s=sale.terms.payment_window.ToMilliseconds() / 1000,
+            buckets=sale.terms.buckets or 1,
+        )
 
 
 def _identities(path: Path | None, gateway: str) -> Identities | str:

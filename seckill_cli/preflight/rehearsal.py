@@ -133,7 +133,7 @@ class Rehearsal:
         seconds = buyers / plan.rate_per_s
         units = max(1, round(plan.units * buyers / plan.buyers))
         self._say(f"{buyers:,} buyers come for {units:,} units within {seconds:g} s")
-        async with shadows.open(units=units) as sku:
+        async with shadows.open(units=units, buckets=plan.buckets) as sku:
             played = await come(
                 self._gateways, self._identities, sku, buyers=buyers, seconds=seconds
             )
@@ -155,7 +155,7 @@ class Rehearsal:
         waves = Waves(self._gateways, meter, size=size)
         try:
             await waves.connect()
-            async with shadows.open(units=ROUNDS * size) as sku:
+            async with shadows.open(units=ROUNDS * size, buckets=self._plan.buckets) as sku:
                 tokens = self._identities.take(first, 2 * ROUNDS * size, sku)
                 for number in range(ROUNDS):
                     outcomes = await waves.buy(tokens[number * size :][:size], sku, costs)

@@ -34,17 +34,17 @@ class ShadowSales:
         self._metadata = metadata
 
     @asynccontextmanager
-    async def open(self, *, units: int) -> AsyncIterator[str]:
+    async def open(self, *, units: int, buckets: int) -> AsyncIterator[str]:
         """Create one that sells now; its sku. It is removed at the end, whatever happens."""
         sku = new_sku()
         try:
-            await self._create(sku, units)
+            await self._create(sku, units, buckets)
             yield sku
         finally:
             # Also if the command is interrupted: then the task is cancelled, and this is not.
             await asyncio.shield(asyncio.ensure_future(self.remove(sku)))
 
-    async def _create(self, sku: str, units: int) -> None:
+    async def _create(self, sku: str, units: int, buckets: int) -> None:
         terms = sale_pb2.SaleTerms(
             sku=sku,
             title=TITLE,
@@ -52,6 +52,7 @@ class ShadowSales:
             unit_price=PRICE,
             purchase_limit=1,
             payment_window=Duration(seconds=int(WINDOW_MAX_S)),
+            buckets=buckets,
         )
         terms.start_time.FromSeconds(int(time.time() - STARTED_S))
         terms.end_time.FromSeconds(terms.start_time.seconds + int(WINDOW_MAX_S))

@@ -114,12 +114,14 @@ async def _count_events(stores: Stores) -> int:
         await connection.close()
 
 
+@pytest.mark.parametrize("buckets", [1, 3])
 async def test_a_shadow_sale_sells_unseen_and_is_removed(
-    mesh: Mesh, gateway: Gateway, inventory: Inventory
+    mesh: Mesh, gateway: Gateway, inventory: Inventory, buckets: int
 ) -> None:
     """Not on the storefront's list, nor on the operators', nor in the metrics, while it sells."""
     sku, user = new_sku(), new_id("buyer")
     terms = sale_terms(units=3, sku=sku)
+    terms.buckets = buckets
     terms.start_time.GetCurrentTime()
     terms.end_time.FromSeconds(terms.start_time.seconds + 600)
     await open_sale(mesh, terms)

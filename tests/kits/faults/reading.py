@@ -70,7 +70,7 @@ class StoreReader:
         """
         database = await self.database(sku)
         tags = await self.tags(sku)
-        stocks = [await self.redis.get(f"seckill:stock:{{{tag}}}") for tag in tags]
+        stocks: list[Any] = [await self.redis.get(f"seckill:stock:{{{tag}}}") for tag in tags]
         holds: dict[Any, Any] = {}
         for tag in tags:
             holds |= cast("Any", await self.redis.hgetall(f"seckill:users:{{{tag}}}"))
