@@ -217,7 +217,13 @@ class Sales:
             chunk = whole[start : start + READ_CHUNK]
             found |= await self._read_chunk(chunk, reachable_only=reachable_only)
         # The keys of a sale with several buckets have other names.
-        await self._layouts.learn(sku for sku in found if not found[sku].loaded)
+        try:
+            await self._layouts.learn(sku for sku in found if not found[sku].loaded)
+        except DependencyUnavailable:
+            if not reachable_only:
+                raise
+            # Whether these are lost cannot be told: it is one key, on a node that may be away.
+            found = {sku: sale for sku, sale in found.items() if sale.loaded}
         for sku in skus:
             if len(self._layouts.tags(sku)) > 1:
                 found.pop(sku, None)

@@ -10,7 +10,7 @@ import pytest
 from devstack import ValkeyServer
 from inventory_svc.keys import buckets_key, outbox_key, stock_key, transfers_key
 from seckill.buckets import home_of
-from seckill.errors import InvalidField, OutcomeUnknown, SaleNotLoaded
+from seckill.errors import DependencyUnavailable, InvalidField, OutcomeUnknown, SaleNotLoaded
 from seckill.runtime.bucket_tags import tags_of
 from seckill.v1 import inventory_pb2
 from seckill.validation import check_terms
@@ -222,6 +222,25 @@ async def test_a_replica_learns_of_buckets_when_it_needs_to(kit: BucketKit) -> N
 
     assert (outcome, again) == (RESERVED, RESERVED)
     await other.close()
+
+
+async def test_without_the_list_of_buckets_no_sale_is_told_as_lost_and_others_are_read(
+    kit: BucketKit,
+) -> None:
+    """It is one key: in a cluster its node may be away while sales are on others."""
+    sku, other = await kit.load(sale_terms(), buckets=1), await kit.load(sale_terms(), buckets=2)
+    newcomer = BucketKit(kit.url)
+    # HMGET fails, as it does on a node that is away.
+    await kit.redis.delete(buckets_key())
+    await kit.redis.set(buckets_key(), "damaged")
+
+    read = await newcomer.sales.read([sku, other], reachable_only=True)
+
+    assert [(sale.terms.sku, sale.loaded) for sale in read] == [(sku, True)]
+    with pytest.raises(DependencyUnavailable):
+        await newcomer.sales.read([other])
+    await kit.redis.delete(buckets_key())
+    await newcomer.close()
 
 
 async def test_a_purchase_of_a_sale_of_one_bucket_costs_what_it_did(kit: BucketKit) -> None:
