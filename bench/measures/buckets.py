@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import math
 import os
 import random
 import socket
@@ -51,6 +52,8 @@ BUCKETS = (1, 2, 4)
 # Attempts of one batch, and decisions of a sale in all, whatever its buckets.
 BATCH, DECISIONS = 512, 262_144
 IN_FLIGHT = 2
+# The best of so many counts: what others on the machine take away is not Redis' doing.
+ROUNDS = 3
 TIMEOUT_S = 30.0
 _RESERVED = 1
 _DIGEST = hashlib.sha1(RESERVE.body.encode(), usedforsecurity=False).hexdigest()
@@ -60,19 +63,20 @@ _RNG = random.Random(1)
 def buckets_scaling(directory: Path) -> dict[str, float]:
     """Return decisions a second by buckets, Redis' CPU for one of them, and how both scale."""
     found: dict[str, float] = {"cores": float(os.cpu_count() or 1)}
-    for buckets in BUCKETS:
-        path = directory / f"buckets-{buckets}"
+    for number, buckets in itertools.product(range(ROUNDS), BUCKETS):
+        path = directory / f"buckets-{buckets}-{number}"
         with ValkeyCluster(path, shards=buckets, replicas=0) as cluster:
             per_s, cpu_us = _measure(cluster, buckets)
-        found[f"decisions_per_s_{buckets}"] = round(per_s)
-        found[f"redis_cpu_us_{buckets}"] = round(cpu_us, 2)
+        rate, cpu = f"decisions_per_s_{buckets}", f"redis_cpu_us_{buckets}"
+        found[rate] = max(round(per_s), found.get(rate, 0.0))
+        found[cpu] = min(round(cpu_us, 2), found.get(cpu, math.inf))
     first, last = BUCKETS[0], BUCKETS[-1]
     found["scaling"] = round(
         found[f"decisions_per_s_{last}"] / found[f"decisions_per_s_{first}"], 2
     )
     # With a core for each process: it is bound by its own CPU alone.
-    cpu = found[f"redis_cpu_us_{first}"] / found[f"redis_cpu_us_{last}"]
-    found["scaling_by_cpu"] = round(cpu * last / first, 2)
+    cheaper = found[f"redis_cpu_us_{first}"] / found[f"redis_cpu_us_{last}"]
+    found["scaling_by_cpu"] = round(cheaper * last / first, 2)
     return found
 
 
