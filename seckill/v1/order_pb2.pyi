@@ -1459,7 +1459,7 @@ Global___GetSaleRecordResponse: _TypeAlias = GetSaleRecordResponse  # noqa: Y015
 
 @_typing.final
 class ListOpenSalesRequest(_message.Message):
-    """Asks for sales that may sell."""
+    """Asks for sales that inventory must have."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1485,7 +1485,7 @@ Global___ListOpenSalesRequest: _TypeAlias = ListOpenSalesRequest  # noqa: Y015
 
 @_typing.final
 class ListOpenSalesResponse(_message.Message):
-    """Sales that may sell."""
+    """Sales that inventory must have."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

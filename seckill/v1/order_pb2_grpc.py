@@ -353,7 +353,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOpenSales(self, request, context):
-        """Lists the sales on record that may sell, now or later: neither closed nor over.
+        """Lists the sales that inventory must have: those that may sell, now or later, neither closed nor
+        over, and those that units are to be given back to. No archived ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

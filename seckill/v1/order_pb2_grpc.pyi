@@ -105,7 +105,9 @@ class OrderServiceStub:
     GetSaleRecord: _grpc.UnaryUnaryMultiCallable[_order_pb2.GetSaleRecordRequest, _order_pb2.GetSaleRecordResponse]
     """Returns a sale as it is on record. NOT_FOUND if the sku is unknown."""
     ListOpenSales: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListOpenSalesRequest, _order_pb2.ListOpenSalesResponse]
-    """Lists the sales on record that may sell, now or later: neither closed nor over."""
+    """Lists the sales that inventory must have: those that may sell, now or later, neither closed nor
+    over, and those that units are to be given back to. No archived ones.
+    """
     RemoveShadowSale: _grpc.UnaryUnaryMultiCallable[_order_pb2.RemoveShadowSaleRequest, _order_pb2.RemoveShadowSaleResponse]
     """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
     whose constraints and role apply. Repeating it removes what is left.
@@ -214,7 +216,9 @@ class OrderServiceAsyncStub(OrderServiceStub):
     GetSaleRecord: _aio.UnaryUnaryMultiCallable[_order_pb2.GetSaleRecordRequest, _order_pb2.GetSaleRecordResponse]  # type: ignore[assignment]
     """Returns a sale as it is on record. NOT_FOUND if the sku is unknown."""
     ListOpenSales: _aio.UnaryUnaryMultiCallable[_order_pb2.ListOpenSalesRequest, _order_pb2.ListOpenSalesResponse]  # type: ignore[assignment]
-    """Lists the sales on record that may sell, now or later: neither closed nor over."""
+    """Lists the sales that inventory must have: those that may sell, now or later, neither closed nor
+    over, and those that units are to be given back to. No archived ones.
+    """
     RemoveShadowSale: _aio.UnaryUnaryMultiCallable[_order_pb2.RemoveShadowSaleRequest, _order_pb2.RemoveShadowSaleResponse]  # type: ignore[assignment]
     """Removes a shadow sale (`seckill preflight`) with its orders, for InventoryService.RemoveShadowSale,
     whose constraints and role apply. Repeating it removes what is left.
@@ -452,7 +456,9 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_pb2.ListOpenSalesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.ListOpenSalesResponse, _abc.Awaitable[_order_pb2.ListOpenSalesResponse]]:
-        """Lists the sales on record that may sell, now or later: neither closed nor over."""
+        """Lists the sales that inventory must have: those that may sell, now or later, neither closed nor
+        over, and those that units are to be given back to. No archived ones.
+        """
 
     @_abc_1.abstractmethod
     def RemoveShadowSale(
