@@ -37,7 +37,7 @@ from inventory_svc.keys import (
     stock_key,
     users_key,
 )
-from inventory_svc.sales.sales import to_fields
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.stock.loader import SaleLoader
 from inventory_svc.stock.scripts import RESERVE
 from seckill.buckets import home_of

@@ -23,7 +23,7 @@ import redis.asyncio
 
 from devstack import ValkeyServer
 from devstack.ports import LOOPBACK
-from inventory_svc.sales.sales import to_fields
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.stock.loader import SaleLoader
 from inventory_svc.stock.stock import Stock
 from order_svc.orders.projection import OrderProjection, key_of

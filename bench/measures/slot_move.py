@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from devstack import ValkeyCluster
 from devstack.slot_move import SlotMove
 from inventory_svc.keys import sale_key
-from inventory_svc.sales.sales import to_fields
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.stock.loader import SaleLoader
 from inventory_svc.stock.stock import Stock
 from seckill.errors import SeckillError

@@ -4,8 +4,9 @@ import structlog
 
 from inventory_svc.rpc import requests
 from inventory_svc.rpc.known_sales import Context, KnownSales, authorization_of
+from inventory_svc.sales.fields import Changes, to_changes
 from inventory_svc.sales.registry import SaleRegistry
-from inventory_svc.sales.sales import Changes, Sales, to_changes
+from inventory_svc.sales.sales import Sales
 from inventory_svc.sales.sync import SaleSync
 from inventory_svc.sales.watch import SalesWatch
 from inventory_svc.settings import InventorySettings

@@ -5,10 +5,11 @@ import structlog
 from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.rpc import requests
 from inventory_svc.rpc.known_sales import Context, KnownSales, authorization_of
+from inventory_svc.sales.fields import to_archived
 from inventory_svc.sales.looks import SaleLooks, age_of
 from inventory_svc.sales.rebuild import Rebuilder
 from inventory_svc.sales.registry import SaleRegistry
-from inventory_svc.sales.sales import Sales, to_archived
+from inventory_svc.sales.sales import Sales
 from inventory_svc.sales.watch import SalesWatch
 from inventory_svc.settings import InventorySettings
 from seckill.errors import InvalidField, SaleStateConflict

@@ -6,7 +6,8 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from inventory_svc.keys import sale_key, skus_key, stock_key
-from inventory_svc.sales.sales import Sales, to_sale
+from inventory_svc.sales.fields import to_sale
+from inventory_svc.sales.sales import Sales
 from seckill.runtime.redis_client import Command
 from seckill.runtime.redis_reads import PrimaryReads
 from seckill.v1 import sale_pb2

@@ -10,8 +10,9 @@ from inventory_svc import metrics
 from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.outbox.streams import OutboxStreams
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.sales.registry import SaleRegistry
-from inventory_svc.sales.sales import Sales, to_fields
+from inventory_svc.sales.sales import Sales
 from inventory_svc.stock.hold import format_hold
 from inventory_svc.stock.loader import NOTHING_STAGED, SaleLoader
 from seckill.buckets import home_of

@@ -7,8 +7,9 @@ import structlog
 from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.buckets.spread import FIELDS, Spread
 from inventory_svc.keys import sale_key, stock_key
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.sales.registry import Metadata, SaleRegistry
-from inventory_svc.sales.sales import Sales, to_fields
+from inventory_svc.sales.sales import Sales
 from inventory_svc.stock.runners import runner_of
 from inventory_svc.stock.scripts import SYNC
 from seckill.errors import Overloaded, SaleNotLoaded

@@ -115,7 +115,7 @@ async def test_orders_of_all_buckets_reach_the_database(shop: DamagedShop) -> No
 
 
 async def test_a_pause_stops_all_buckets(shop: DamagedShop) -> None:
-    """State and window are those of the sale, whoever's home is asked."""
+    """State and window are those of the sale, no matter which bucket is asked."""
     sku = await shop.create(bucketed())
     for state, outcome in (
         (sale_pb2.SALE_STATE_PAUSED, PAUSED),

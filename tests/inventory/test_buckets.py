@@ -55,7 +55,7 @@ def test_a_number_of_buckets_out_of_bounds_is_refused_by_its_name(buckets: int) 
 
 
 async def test_every_unit_is_sold_once_and_sold_out_is_told_to_the_others(kit: BucketKit) -> None:
-    """More buyers than units, at once: all units are sold, whoever's home had them."""
+    """More buyers than units, at once: all units are sold, no matter which home had them."""
     sku = await kit.load(sale_terms(units=37), buckets=BUCKETS)
     batches = [[attempt() for _ in range(20)] for _ in range(10)]
 

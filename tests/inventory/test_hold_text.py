@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inventory_svc.keys import users_key
-from inventory_svc.sales.sales import to_fields
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.stock.hold import format_hold, parse_hold
 from inventory_svc.stock.holds import HoldsReader
 from seckill.errors import SeckillError

@@ -8,7 +8,7 @@ import pytest
 from devstack import ValkeyServer
 from inventory_svc.keys import RELAY_GROUP, backlog_key, outbox_key, single_outbox_key
 from inventory_svc.outbox.streams import OutboxStreams
-from inventory_svc.sales.sales import to_fields
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.stock.holds import HoldsReader
 from seckill.errors import Overloaded
 from seckill.v1 import inventory_pb2

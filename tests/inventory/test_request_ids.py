@@ -7,7 +7,7 @@ import pytest
 
 from devstack import ValkeyServer
 from inventory_svc.keys import past_key, users_key
-from inventory_svc.sales.sales import to_fields
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.stock.hold import PAST_MAX, format_hold, parse_hold
 from inventory_svc.stock.loader import NOTHING_STAGED
 from seckill.v1 import inventory_pb2

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from inventory_svc.rpc import requests
-from inventory_svc.sales.sales import to_fields, to_sale
+from inventory_svc.sales.fields import to_fields, to_sale
 from seckill.errors import InvalidField
 from seckill.v1 import inventory_pb2, sale_pb2
 from tests.kits.factories import moment, sale_terms

@@ -10,8 +10,9 @@ from inventory_svc.buckets.standing import Standings
 from inventory_svc.buckets.stock import BucketedStock
 from inventory_svc.buckets.transfers import BLOCK_MAX, Transfers
 from inventory_svc.keys import sale_key, stock_key, transfers_key
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.sales.rebuild import shares
-from inventory_svc.sales.sales import Sales, to_fields
+from inventory_svc.sales.sales import Sales
 from inventory_svc.stock.runners import runner_of
 from inventory_svc.stock.scripts import LEND, SETTLE, TAKE
 from seckill.buckets import home_of

@@ -15,7 +15,8 @@ from inventory_svc.keys import (
 from inventory_svc.outbox.backlog import FIELDS, reservations_waiting
 from inventory_svc.outbox.entry import Entry
 from inventory_svc.outbox.streams import outboxes_of
-from inventory_svc.sales.sales import Sales, to_fields
+from inventory_svc.sales.fields import to_fields
+from inventory_svc.sales.sales import Sales
 from inventory_svc.stock.hold import parse_hold
 from inventory_svc.stock.loader import SaleLoader
 from inventory_svc.stock.stock import Stock

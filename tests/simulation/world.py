@@ -13,7 +13,7 @@ import asyncpg
 
 from inventory_svc.keys import outbox_key, stock_key, users_key
 from inventory_svc.outbox.entry import Entry, decode
-from inventory_svc.sales.sales import to_fields
+from inventory_svc.sales.fields import to_fields
 from inventory_svc.stock.hold import parse_hold
 from inventory_svc.stock.loader import SaleLoader
 from inventory_svc.stock.stock import Stock
