@@ -13,8 +13,11 @@ from seckill.runtime.read_settings import ReadSettings
 from seckill.runtime.redis_reads import PrimaryReads
 from tests.kits.factories import new_id
 from tests.kits.redis_replica import ReplicatedRedis, reads_on, replicated_redis
+from tests.kits.stores import one_server
 from tests.kits.waiting import eventually
 
+# Those of a cluster are read in tests/cluster/test_cluster_reads.py.
+pytestmark = one_server
 # Oldest answer in milliseconds where a test cuts the replica off; and where none is cut off, so
 # that a busy machine makes no replica too old.
 SHORT_MS, LONG_MS = 1_000, 5_000
