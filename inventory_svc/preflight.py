@@ -69,6 +69,12 @@ def build_preflight(
     return PreflightServicer("inventory", checks, read_usage=stores.read_usage)
 
 
+def _room(memory: Mapping[str, Any]) -> int:
+    """Return the bytes that a server may take besides, by what INFO tells of its memory."""
+    most = int(memory.get("maxmemory", 0)) or int(memory.get("total_system_memory", 0))
+    return most - int(memory["used_memory"])
+
+
 class _Stores:
     """Looks at Redis and Kafka."""
 
@@ -103,8 +109,8 @@ class _Stores:
             found: list[Any] = [
                 await server.info("memory") for server in await servers_of(self._redis)
             ]
-        # A sale is on one node of a cluster: it may be the fullest.
-        memory = max(found, key=lambda one: int(one["used_memory"]))
+        # A sale is on one node of a cluster: it may be the one with the least room.
+        memory = min(found, key=_room)
         waiting = min(crowd.units, self._settings.inventory_backlog_max)
         need = (crowd.units * ORDER_BYTES + waiting * ENTRY_BYTES) * SPARE
         used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
