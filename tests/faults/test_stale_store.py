@@ -20,6 +20,7 @@ from tests.kits.faults.cluster import Cluster
 from tests.kits.faults.fixtures import MakeBuyers, MakeCluster
 from tests.kits.faults.proxy import FaultProxy
 from tests.kits.health import NOT_SERVING, SERVING, until_health
+from tests.kits.stores import one_server
 from tests.kits.waiting import eventually
 
 LOOPBACK = "127.0.0.1"
@@ -185,6 +186,7 @@ async def test_a_stale_primary_that_is_all_there_is_is_rebuilt(split: MakeSplit)
         assert (await stores.old_buyers.buy()).outcome == Outcome.SOLD_OUT
 
 
+@one_server
 async def test_the_redis_of_another_mesh_is_left_alone(
     make_cluster: MakeCluster, own_stores: Stores
 ) -> None:
