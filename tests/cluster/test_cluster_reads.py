@@ -18,6 +18,8 @@ from tests.kits.waiting import eventually
 
 KEYS = [f"order:{{{number}}}" for number in range(60)]
 VALUES = [key.encode() for key in KEYS]
+# For one try to write to a shard that fails over.
+WRITE_S = 2.0
 READY_S = 60.0
 
 
@@ -89,7 +91,8 @@ async def test_a_master_fails_over_and_the_others_replicas_are_read(
 
         async def is_written() -> bool:
             try:
-                return await send_all(client, [("SET", KEYS[0], "new")]) == [b"OK"]
+                async with asyncio.timeout(WRITE_S):
+                    return await send_all(client, [("SET", KEYS[0], "new")]) == [b"OK"]
             except Exception:  # noqa: BLE001 - it is on its way
                 return False
 
