@@ -211,9 +211,9 @@ class Shard:
         try:
             async with asyncio.timeout(self._oldest_s / 2):
                 await send_all(self._primary, [beat])
-        except REDIS_ERRORS:
-            # Whoever reads or writes there is told; replicas become too old.
-            log.debug("no beat written", exc_info=True)
+        except REDIS_ERRORS as error:
+            # Who reads or writes there is told; replicas become too old.
+            log.debug("no beat written", error=repr(error))
         await asyncio.gather(*(self.ask(one, ()) for one in list(self._replicas.values())))
         return now_s
 

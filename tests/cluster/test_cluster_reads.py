@@ -86,6 +86,8 @@ async def test_a_master_fails_over_and_the_others_replicas_are_read(
 ) -> None:
     """No look fails; the promoted replica is a master now, and answers as one."""
     async with opened(redis_cluster, oldest_ms=2_000) as (client, reads):
+        # Who does not follow its master does not take its place.
+        await until_all_are_read(reads)
         failed = redis_cluster.master_of(slot_of([KEYS[0]]))
         await asyncio.to_thread(failed.stop)
 
