@@ -14,7 +14,7 @@ from devstack.valkey_cluster import ClusterNode
 from seckill.client import Outcome
 from seckill_cli.demo.buyer import Attempt
 from tests.kits.factories import sale_terms
-from tests.kits.faults.buyers import Buyers
+from tests.kits.faults.buyers import PATIENCE_S, Buyers
 from tests.kits.faults.fixtures import MakeBuyers, MakeCluster
 from tests.kits.redis_cluster import (
     crossed_slots,
@@ -140,7 +140,8 @@ async def test_a_master_with_stale_data_that_is_all_there_is_is_rebuilt(
         old = redis_cluster.masters()[0]
         sku = sku_at(redis_cluster, old)
         await mesh.open_sale(sale_terms(sku=sku, units=80))
-        buyers = make_buyers(mesh, sku)
+        # Their second crowd waits for a shard to be confirmed, and for a rebuild.
+        buyers = make_buyers(mesh, sku, patience_s=2 * PATIENCE_S)
         assert {told.outcome for told in await buyers.arrive(50)} == {Outcome.RESERVED}
         assert not await mesh.reader.violations(sku, buyers.history)
         await asyncio.to_thread(old.kill)
