@@ -4,6 +4,8 @@ from campaigns.sabotage.edits import Edit, Sabotage
 
 RESERVE = "inventory_svc/lua/reserve.lua"
 RELEASE = "inventory_svc/lua/release.lua"
+LEND = "inventory_svc/lua/lend.lua"
+TAKE = "inventory_svc/lua/take.lua"
 RELAY = "inventory_svc/outbox/relay.py"
 SENDER = "inventory_svc/outbox/sender.py"
 SCRIPTS = "inventory_svc/stock/scripts.py"
@@ -24,6 +26,16 @@ def _promise_instead(failure: str, *, name: str, says: str) -> Sabotage:
 
 
 SABOTAGES = (
+    Sabotage(
+        name="lent-and-kept",
+        says="A bucket that lends units to another one sells them all the same.",
+        edits=(Edit(LEND, "call('DECRBY', stock_key, units)\n", ""),),
+    ),
+    Sabotage(
+        name="taken-and-lost",
+        says="A bucket that borrows units does not sell them.",
+        edits=(Edit(TAKE, "call('INCRBY', stock_key, units)\n", ""),),
+    ),
     Sabotage(
         name="stock-not-looked-at",
         says="reserve.lua sells without looking at what is left.",

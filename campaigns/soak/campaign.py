@@ -18,6 +18,7 @@ from campaigns.soak.operators import Mended, Operators
 from campaigns.soak.plan import Plan
 from campaigns.soak.stores import LinkedStores
 from campaigns.soak.verdict import CONVERGE_S, Judge
+from seckill.runtime.bucket_tags import tags_of
 from tests.kits.faults.history import History, Tampering, result_of
 
 # Buyers who are not done so long after the last fault are cancelled.
@@ -109,7 +110,10 @@ async def _play(
     *,
     converge_s: float,
 ) -> None:
-    damage = Damage(arena, histories, rng=random.Random(f"damage {plan.seed}"))
+    tags = {
+        sku: tags_of(sku, sale.buckets) for sku, sale in zip(histories, plan.sales, strict=True)
+    }
+    damage = Damage(arena, histories, tags, rng=random.Random(f"damage {plan.seed}"))
     operators = Operators(arena, histories, damage)
     crowd = Crowd(arena, histories, plan.buyers)
     injector = Injector(arena, damage)

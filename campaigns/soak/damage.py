@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from campaigns.soak.arena import Arena
 from campaigns.soak.faults import FaultPlan
 from campaigns.soak.redis_servers import client_of
-from inventory_svc.keys import outbox_key
+from inventory_svc.keys import outbox_key, stock_key, users_key
 from seckill.runtime.delay import delay_key
 from tests.kits.faults.history import History
 from tests.kits.faults.kafka_logs import cut_logs
@@ -35,8 +35,8 @@ end
 redis.call('FLUSHALL')
 return found
 """
-# Keys of a sale.
-_KINDS = ("sale", "stock", "users", "outbox", "backlog")
+# Keys of a bucket.
+_KINDS = ("sale", "stock", "users", "outbox", "backlog", "transfers")
 
 
 class Damage:
@@ -48,11 +48,23 @@ class Damage:
     """
 
     def __init__(
-        self, arena: Arena, histories: Mapping[str, History], *, rng: random.Random
+        self,
+        arena: Arena,
+        histories: Mapping[str, History],
+        tags: Mapping[str, Sequence[str]],
+        *,
+        rng: random.Random,
     ) -> None:
-        """`histories`: by sku, in the order of the plan's sales; `rng`: picks victims."""
+        """
+        Args:
+            arena: what is damaged.
+            histories: by sku, in the order of the plan's sales.
+            tags: sku → hash tags of its buckets.
+            rng: picks victims.
+        """
         self._arena = arena
         self._histories = histories
+        self._tags = tags
         self._skus = list(histories)
         self._rng = rng
         self.closed_s: dict[str, float] = {}
@@ -81,6 +93,11 @@ class Damage:
 
     def _sku(self, plan: FaultPlan) -> str:
         return self._skus[int(plan.target.removeprefix("sale "))]
+
+    def _tag(self, plan: FaultPlan) -> str:
+        """Return the hash tag of the bucket that a fault is about."""
+        tags = self._tags[self._sku(plan)]
+        return tags[int(1_000 * plan.at_s) % len(tags)]
 
     @property
     def _redis(self) -> Any:
@@ -114,7 +131,7 @@ class Damage:
         return f"{count} messages"
 
     async def _poison_entry(self, plan: FaultPlan) -> str:
-        await self._redis.xadd(f"seckill:outbox:{{{self._sku(plan)}}}", {"o": _POISON})
+        await self._redis.xadd(outbox_key(self._tag(plan)), {"o": _POISON})
         self._entries_poisoned = True
         self._poisoned()
         self._confuse()
@@ -135,39 +152,37 @@ class Damage:
         return AIOKafkaProducer(bootstrap_servers=self._arena.direct.kafka_bootstrap)
 
     async def _lose_sale(self, plan: FaultPlan) -> str:
-        sku = self._sku(plan)
+        """Lose a sale, or one of its buckets."""
+        tag = self._tag(plan)
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.xrange(outbox_key(sku))
-        pipeline.delete(*(f"seckill:{kind}:{{{sku}}}" for kind in _KINDS))
+        pipeline.xrange(outbox_key(tag))
+        pipeline.delete(*(f"seckill:{kind}:{{{tag}}}" for kind in _KINDS))
         entries, _ = await pipeline.execute()
-        return self._lost({sku: _texts(entries)})
+        return self._lost({self._sku(plan)}, _texts(entries))
 
     async def _empty_redis(self, plan: FaultPlan) -> str:
         """Empty Redis, or one master of the cluster with its replica."""
         servers = self._arena.stores.redis
         server = await servers.victim(plan)
-        keys = {sku: outbox_key(sku) for sku in self._skus}
-        own = [
-            sku for sku, key in keys.items() if await asyncio.to_thread(servers.has, server, key)
-        ]
+        keys = {outbox_key(tag): sku for sku, tags in self._tags.items() for tag in tags}
+        own = [key for key in keys if await asyncio.to_thread(servers.has, server, key)]
         async with client_of(server) as client:
-            found: Any = await client.eval(_EMPTY, 0, *(keys[sku] for sku in own))
+            found: Any = await client.eval(_EMPTY, 0, *own)
         self._undelay()
-        outboxes = [[text for _, words in entries for text in words[1::2]] for entries in found]
-        return self._lost(dict(zip(own, outboxes, strict=True)))
+        texts = [text for entries in found for _, words in entries for text in words[1::2]]
+        return self._lost({keys[key] for key in own}, texts)
 
     def failed_over(self) -> None:
         """Note that a replica may have followed its master, without what was not confirmed."""
         self._undelay()
 
-    def _lost(self, outboxes: Mapping[str, Sequence[bytes]]) -> str:
-        """Note that Redis has lost these sales, with their outboxes."""
-        gone = set()
-        for sku, texts in outboxes.items():
-            gone |= self._taken(texts)
+    def _lost(self, skus: Collection[str], texts: Sequence[bytes]) -> str:
+        """Note that Redis has lost these sales, or buckets of them, with their outboxes' texts."""
+        gone = self._taken(texts)
+        for sku in skus:
             self._close(sku)
         self._forget(gone)
-        return f"{len(gone)} reservations were in {len(outboxes)} outboxes"
+        return f"{len(gone)} reservations were in the outboxes of {len(skus)} sales"
 
     def _taken(self, texts: Sequence[bytes]) -> set[str]:
         """Return the orders of outbox entries that are gone, and note their poison."""
@@ -176,7 +191,7 @@ class Damage:
 
     async def _trim_outbox(self, plan: FaultPlan) -> str:
         """Take entries from an outbox again and again, before a relay has read them."""
-        key = f"seckill:outbox:{{{self._sku(plan)}}}"
+        key = outbox_key(self._tag(plan))
         deadline_s = time.monotonic() + plan.lasts_s
         gone: set[str] = set()
         while time.monotonic() < deadline_s:
@@ -225,11 +240,17 @@ class Damage:
         if sku not in self.rebuilding:
             self.closed_s.setdefault(sku, time.time())
 
+    def reopen(self, sku: str) -> None:
+        """Note that a sale that was lost until now may sell again at any moment."""
+        since_s = self.closed_s.pop(sku, None)
+        # Of several buckets those that are not lost go on selling.
+        if since_s is not None and len(self._tags[sku]) == 1:
+            self._histories[sku].tampering.lost.append((since_s, time.time()))
+
     def close_for_good(self) -> None:
         """Note that sales without a rebuild were lost until now, and must not have sold."""
-        for sku, since_s in self.closed_s.items():
-            self._histories[sku].tampering.lost.append((since_s, time.time()))
-        self.closed_s.clear()
+        for sku in self._skus:
+            self.reopen(sku)
 
     def _forget(self, order_nos: set[str]) -> None:
         """Note that Redis has lost these, and holds of others that nothing else may know of."""
@@ -237,9 +258,8 @@ class Damage:
             history.tampering.forgotten |= order_nos | self._underway
 
     async def _lose_stock_key(self, plan: FaultPlan) -> str:
-        sku = self._sku(plan)
-        await self._redis.delete(f"seckill:stock:{{{sku}}}")
-        self._close(sku)
+        await self._redis.delete(stock_key(self._tag(plan)))
+        self._close(self._sku(plan))
         return ""
 
     async def _lose_holds(self, plan: FaultPlan) -> str:
@@ -247,27 +267,26 @@ class Damage:
 
         Their buyers may buy again, and the database must notice it.
         """
-        sku = self._sku(plan)
-        key = f"seckill:users:{{{sku}}}"
+        tag = self._tag(plan)
+        key = users_key(tag)
         holds: dict[bytes, bytes] = await self._redis.hgetall(key)
         live = sorted(user for user, hold in holds.items() if not hold.startswith(b"-"))
         victims = self._rng.sample(live, min(len(live), int(plan.detail)))
-        self._wrong(sku)
+        self._wrong(self._sku(plan))
         self._forget({holds[user][:26].decode() for user in victims})
         if victims:
             units = sum(int(holds[user].split()[1]) for user in victims)
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hdel(key, *victims)
-            pipeline.incrby(f"seckill:stock:{{{sku}}}", units)
+            pipeline.incrby(stock_key(tag), units)
             await pipeline.execute()
         return f"{len(victims)} holds"
 
     async def _raise_stock(self, plan: FaultPlan) -> str:
-        sku = self._sku(plan)
-        key = f"seckill:stock:{{{sku}}}"
+        key = stock_key(self._tag(plan))
         if not await self._redis.exists(key):
             return "not done: the sale is lost"
-        self._wrong(sku)
+        self._wrong(self._sku(plan))
         await self._redis.incrby(key, int(plan.detail))
         return f"{plan.detail} units"
 

@@ -96,6 +96,7 @@ class Operators:
                 starts_in_s=plan.opens_s - 1,
                 payment_window_s=plan.window_s,
                 rebuy_allowed=plan.rebuy,
+                buckets=plan.buckets,
             )
             await self._create(sku)
 
@@ -166,16 +167,10 @@ class Operators:
 
     async def _create_again(self, sku: str) -> None:
         """Create a sale with its first terms, which rebuilds it if Redis has lost it."""
-        self._note_rebuild(sku)
+        self._damage.reopen(sku)
         self._damage.rebuilding.add(sku)
         await self._create(sku)
         self._damage.rebuilding.discard(sku)
-
-    def _note_rebuild(self, sku: str) -> None:
-        """Note that a sale that was lost until now may sell again at any moment."""
-        since_s = self._damage.closed_s.pop(sku, None)
-        if since_s is not None:
-            self._histories[sku].tampering.lost.append((since_s, time.time()))
 
     async def _refund(self, sku: str, *, restock: bool) -> None:
         history = self._histories[sku]
@@ -199,7 +194,7 @@ class Operators:
         return not answer.sale.loaded
 
     async def _rebuild(self, sku: str) -> None:
-        self._note_rebuild(sku)
+        self._damage.reopen(sku)
         request = inventory_pb2.RebuildSaleRequest(sku=sku)
         # Until the call has ended: the service may load the sale at any moment.
         self._damage.rebuilding.add(sku)

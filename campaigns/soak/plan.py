@@ -7,7 +7,7 @@ differs from run to run, and so does which buyers win.
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeAlias
 
 from campaigns.soak.faults import FaultPlan, draw_faults
@@ -34,6 +34,7 @@ BUYERS_MAX = 20_000
 # BURST_SHARE of the buyers come in bursts of this size, so that attempts are decided in batches.
 BURST = 25
 BURST_SHARE = 0.4
+BUCKETS_MAX = 4
 # All buyers have come when this share of the time is over: the last faults meet their orders.
 ARRIVAL_SHARE = 0.92
 ACT_EVERY_S = 6.0
@@ -61,10 +62,11 @@ TASKS: dict[Task, int] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SalePlan:
-    """A sale. `opens_s`: seconds after the start of the campaign."""
+    """A sale. `buckets`: those of its units; `opens_s`: seconds after the start of the campaign."""
 
     name: str
     units: int
+    buckets: int = 1
     limit: int = 1
     window_s: float = 3.0
     rebuy: bool = False
@@ -138,7 +140,7 @@ class Plan:
 def draw(seed: int, *, seconds: float) -> Plan:
     """Return the campaign of a seed; `seconds`: how long its faults go on."""
     rng = random.Random(f"sales {seed}")
-    sales = _draw_sales(rng, seconds=seconds)
+    sales = _split(random.Random(f"buckets {seed}"), _draw_sales(rng, seconds=seconds))
     return Plan(
         seed=seed,
         seconds=seconds,
@@ -177,6 +179,16 @@ def _draw_sales(rng: random.Random, *, seconds: float) -> tuple[SalePlan, ...]:
             rebuy=rng.random() < 0.5,
             opens_s=rng.uniform(0, 0.3) * seconds,
         ),
+    )
+
+
+def _split(rng: random.Random, sales: Sequence[SalePlan]) -> tuple[SalePlan, ...]:
+    """Give half of the sales that have the units for it several buckets."""
+    return tuple(
+        replace(sale, buckets=rng.choice((1, 1, 2, BUCKETS_MAX)))
+        if sale.units > BUCKETS_MAX
+        else sale
+        for sale in sales
     )
 
 

@@ -56,6 +56,8 @@ CROWD = _plan(
     _buyers("last", 25, at_s=5.0, every_s=0.02, intent="pays"),
     sale=SalePlan(name="crowd", units=70, limit=2, window_s=2.0),
 )
+# The same with units in buckets, which lend each other what their buyers need.
+BUCKETS = replace(CROWD, sales=(replace(CROWD.sales[0], name="buckets", buckets=4),))
 _ROLLBACKS = ("rollback", "rollback/b")
 # Buyers who cancelled buy again, while rollback dies between giving units back and noting it, and
 # so gives them back a second time.
@@ -308,6 +310,8 @@ PLANTED: Mapping[str, tuple[Plan, str]] = {
     "cancel-keeps-sold": (CROWD, "sales.sold says"),
     "event-forgotten": (CROWD, "no event says that"),
     "released-and-not-noted": (CROWD, "never came back"),
+    "lent-and-kept": (BUCKETS, "units too many|promised and rejected"),
+    "taken-and-lost": (BUCKETS, "units too few"),
     "forgotten-before-cancelled": (ORDER_AWAY, "long after its time"),
     "release-blind": (REBUY, "units too many"),
     "xack-before-the-ack": (RELAY_DIES, "which no row has"),

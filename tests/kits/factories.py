@@ -32,6 +32,7 @@ def sale_terms(
     ends_in_s: float = 3600.0,
     payment_window_s: float = 600.0,
     rebuy_allowed: bool = False,
+    buckets: int = 0,
 ) -> sale_pb2.SaleTerms:
     """Return the terms of a sale that is open, unless the arguments say otherwise."""
     window = Duration()
@@ -46,4 +47,5 @@ def sale_terms(
         end_time=moment(ends_in_s),
         payment_window=window,
         rebuy_allowed=rebuy_allowed,
+        buckets=buckets,
     )
