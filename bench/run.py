@@ -51,7 +51,6 @@ STEPS = (
     Step(purchases.sold_out, frozenset({"sold_out", "sold_out_once"})),
     Step(purchases.polling, frozenset({"polling"})),
     Step(purchases.alone, frozenset({"alone"})),
-    Step(traces.traces, frozenset(traces.DATABASES)),
     Step(parts.deciding, frozenset({"reserve", "scripts"})),
     Step(parts.moving, frozenset({"relay", "orders"})),
     Step(parts.producing, frozenset({"producer"})),
@@ -88,6 +87,8 @@ OVERLOAD_STEPS = tuple(
         (overload.edge_json, "overload_edge_json", ()),
     )
 )
+# Takes its turns itself.
+TRACES = Step(traces.traces, frozenset(traces.DATABASES))
 IDLE = Step(idle.idle, frozenset({"idle_one", "idle_open", "idle_closed"}))
 ROLLBACK = frozenset({"rollback_few", "rollback_many"})
 # Found by closed loops; shares of it are what open loops offer.
@@ -149,7 +150,7 @@ class Run:
         until_s = sizes.repeat_until_s
         self._repeat(STEPS, sizes.repetitions, until_s=until_s)
         self._repeat(CROWD_STEPS, sizes.crowd_repetitions, until_s=1.5 * until_s)
-        once = [step for step in (*OVERLOAD_STEPS, IDLE) if step.gives & self._names]
+        once = [step for step in (*OVERLOAD_STEPS, TRACES, IDLE) if step.gives & self._names]
         for step in (*once, *(FURTHER_STEPS if further else ())):
             self._take(step, "once")
         # Last: the million orders that wait stay in the database.

@@ -29,6 +29,7 @@ class Sizes:
         calm_looks: intervals of half a second before an overload.
         quiet_budget_s: for waiting until the machine is quiet, and for repeating what was measured
             while it was not.
+        traces_rounds: of purchases with and without traces, forth and back.
         idle_sales: sales that nobody buys from.
         idle_settle_s, idle_s: how long they are left alone, and then measured.
         pending_few, pending_many, due: orders that wait for their payment, and those to roll back.
@@ -54,6 +55,7 @@ class Sizes:
     edge_times: tuple[float, ...]
     calm_looks: int
     quiet_budget_s: float
+    traces_rounds: int
     idle_sales: int
     idle_settle_s: float
     idle_s: float
@@ -64,7 +66,7 @@ class Sizes:
 
 FULL = Sizes(
     repetitions=5,
-    repeat_until_s=240.0,
+    repeat_until_s=480.0,
     seconds=3.0,
     buyers=80_000,
     public_buyers=40_000,
@@ -83,6 +85,7 @@ FULL = Sizes(
     edge_times=(2, 5, 10),
     calm_looks=6,
     quiet_budget_s=90.0,
+    traces_rounds=8,
     idle_sales=1_000,
     idle_settle_s=20.0,
     idle_s=10.0,
@@ -111,6 +114,7 @@ QUICK = Sizes(
     edge_times=(2, 5, 10),
     calm_looks=3,
     quiet_budget_s=15.0,
+    traces_rounds=1,
     idle_sales=1_000,
     idle_settle_s=10.0,
     idle_s=5.0,

@@ -17,8 +17,11 @@ from devstack.ports import pick_free_port
 
 # Databases of the run's Redis, of one mesh each.
 DATABASES = {"traces_before": 4, "traces_off": 5, "traces_on": 6}
-# Forth and back, so that what grows or cools down meanwhile falls on all alike.
+# Forth and back, so that what grows or cools down meanwhile falls on all alike; in short turns, so
+# that a machine that is slower for some seconds is so for all.
 ORDER = (*DATABASES, *reversed(DATABASES))
+# Turns for the buyers of one.
+TURNS_SHARE = 4
 EXPORTED = 'seckill_trace_spans_total{result="exported"} '
 
 
@@ -46,7 +49,7 @@ def traces(world: World) -> dict[str, Sample]:
             name: running.enter_context(pair(world, DATABASES[name], **how[name]))
             for name in DATABASES
         }
-        for name in ORDER:
+        for name in ORDER * world.sizes.traces_rounds:
             sample = _buy(world, pairs[name])
             calls[name] += sample.calls
             seconds[name] += sample.seconds
@@ -60,7 +63,7 @@ def traces(world: World) -> dict[str, Sample]:
 
 
 def _buy(world: World, pair: Pair) -> Sample:
-    buyers = world.sizes.public_buyers
+    buyers = world.sizes.public_buyers // TURNS_SHARE
     sku = world.create_sale(units=buyers, address=pair.inventory.address)
     target = pair.gateway.address
     world.issue(sku, buyers=buyers, target=target)
