@@ -26,6 +26,14 @@ OVERDUE_S = 5.0
 # A sale whose payment time is longer may keep pending orders to the end.
 SHORT_WINDOW_S = 30.0
 PAGE = 1_000
+# The database is away, or its connection is still busy with a look that took too long.
+UNREADABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 SENTENCES_MAX = 200
 _STATES = {
     value: name.removeprefix("ORDER_STATE_").lower() for name, value in order_pb2.OrderState.items()
@@ -68,7 +76,7 @@ class Judge:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 rows = await self.arena.reader.database(sku)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except UNREADABLE:
             self.looks.missed += 1
             return
         self.looks.done += 1
