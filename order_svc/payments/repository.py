@@ -53,7 +53,10 @@ class PaymentOutcome:
     def change(self) -> Change:
         """Return the order that the payment paid, now or before; raise why it paid none."""
         reason = self.payment["reason"]
-        if reason is None and self.order is not None:
+        if reason is None:
+            if self.order is None:
+                # The order was removed with its sale.
+                raise OrderNotFound
             return Change(self.order, changed=self.first)
         refusal, message = _REFUSALS[reason]
         state = self.payment["state"]
@@ -94,13 +97,15 @@ class PaymentRepository:
         )
         for row in recorded:
             _count(row)
+        # The payment first: an order that is read after it is there if the payment has paid it,
+        # even if both have come since.
+        found = await self._database.fetch(
+            "payments/find_payment", payment.provider, payment.payment_id
+        )
         orders = await self._database.fetch("orders/find_orders", [payment.order_no])
         order = orders[0] if orders else None
         if order is not None and payment.user_id not in ("", order["user_id"]):
             raise NotAllowed
-        found = await self._database.fetch(
-            "payments/find_payment", payment.provider, payment.payment_id
-        )
         if not found:
             raise OrderNotFound("the order may still be on its way", retry_after_s=ARRIVAL_RETRY_S)
         _check_same(payment, found[0])

@@ -39,13 +39,20 @@ class Till:
         self.orders: OrderRepository
         self.payments: PaymentRepository
 
-    async def order(self, state: str = "pending") -> str:
+    def number(self) -> str:
+        """Return the number of an order that is not written yet."""
+        (number,) = make_order_nos([new_id("buyer")], now_s=time.time(), rng=random.Random())
+        return number
+
+    async def order(self, state: str = "pending", *, number: str = "") -> str:
         """Write an order of a new buyer, bring it into a state, and return its number.
 
-        `state`: pending, expired (pending, out of time), paid, cancelled, refunded, or rejected.
+        Args:
+            state: pending, expired (pending, out of time), paid, cancelled, refunded, or rejected.
+            number: of the order; a new one by default.
         """
         user = new_id("buyer")
-        (number,) = make_order_nos([user], now_s=time.time(), rng=random.Random())
+        number = number or self.number()
         units = 10_000 if state == "rejected" else 1
         event = OrderReserved(
             order_no=number, sku=self.sku, user_id=user, request_id="r", quantity=units, epoch=1

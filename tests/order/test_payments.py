@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import pytest
 
 from order_svc.audit.audit import audit_sale
 from order_svc.audit.ledger import Rule
+from order_svc.db.database import Database
 from order_svc.metrics import PAYMENTS_TOTAL
 from order_svc.payments.model import REASONS
 from seckill.errors import (
@@ -130,6 +133,56 @@ async def test_order_that_may_still_come_decides_nothing(till: Till) -> None:
     assert caught.value.retry_after_s is not None
     assert await till.on_record(payment) is None
     assert (await till.payments.pay(payment, order_may_come=True)).changed
+
+
+@pytest.mark.parametrize("before", ["payments/find_payment", "orders/find_orders"])
+async def test_order_that_comes_and_is_paid_meanwhile_is_seen_paid(
+    till: Till, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """The same payment, stated at another replica a moment later, has paid an order that was not
+    there: whoever looks then sees the order paid, or is told to ask again.
+    """
+    payment = paid(till.number())
+    fetch, came = Database.fetch, False
+
+    async def meanwhile(database: Database, name: str, *arguments: Any) -> list[Any]:
+        nonlocal came
+        if name == before and not came:
+            came = True
+            await till.order(number=payment.order_no)
+            assert (await till.payments.pay(payment)).changed
+        return await fetch(database, name, *arguments)
+
+    monkeypatch.setattr(Database, "fetch", meanwhile)
+    with suppress(OrderNotFound):
+        await till.payments.pay(payment, order_may_come=True)
+    change = await till.payments.pay(payment, order_may_come=True)
+    assert (change.order["status"], change.changed) == ("paid", False)
+
+
+async def test_order_that_comes_while_its_payment_is_looked_for_is_not_shown_unpaid(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes before the first look, and is paid at another replica before the second."""
+    payment = paid(till.number())
+    fetch, looks = Database.fetch, 0
+
+    async def meanwhile(database: Database, name: str, *arguments: Any) -> list[Any]:
+        nonlocal looks
+        if name in ("payments/find_payment", "orders/find_orders"):
+            looks += 1
+            if looks == 1:
+                await till.order(number=payment.order_no)
+            elif looks == 2:
+                assert (await till.payments.pay(payment)).changed
+        return await fetch(database, name, *arguments)
+
+    monkeypatch.setattr(Database, "fetch", meanwhile)
+    with pytest.raises(OrderNotFound) as refused:
+        await till.payments.pay(payment, order_may_come=True)
+    assert refused.value.retry_after_s is not None
+    change = await till.payments.pay(payment)
+    assert (change.order["status"], change.changed) == ("paid", False)
 
 
 async def test_buyers_state_nothing_for_other_buyers(till: Till) -> None:
