@@ -66,6 +66,27 @@ class ServiceRate:
             self.per_s = max(self.per_s, seen) if self.per_s else 0.0
 
 
+class ComingBack:
+    """Callers who were refused and not let in since: the work that is due when they come again.
+
+    Each refusal adds one, and the gateway could answer as many as it answers. So those who wait as
+    long as they are told come back one after the other, at the pace at which they can be answered.
+    """
+
+    def __init__(self) -> None:
+        self.callers = 0.0
+        self._since_s: float | None = None
+        self._refused = 0
+
+    def tick(self, *, now_s: float, refused: int, per_s: float) -> None:
+        """Count those since the last tick; `refused`: calls since the start, `per_s`: answered."""
+        if self._since_s is not None:
+            answered = per_s * (now_s - self._since_s)
+            self.callers = max(0.0, self.callers + (refused - self._refused) - answered)
+            self.callers = min(self.callers, per_s * RETRY_MAX_S)
+        self._since_s, self._refused = now_s, refused
+
+
 class LongestDeadline:
     """The longest deadline that a connection's calls have named lately."""
 
@@ -104,6 +125,7 @@ class TimedAdmission:
     __slots__ = (
         "_ahead_s",
         "_calls_max",
+        "_coming_back",
         "_least",
         "_rate",
         "_share",
@@ -131,6 +153,7 @@ class TimedAdmission:
         self._wait_max_s = wait_max_s
         self._ahead_s = ahead_s
         self._rate = ServiceRate()
+        self._coming_back = ComingBack()
         self._least = 0
         self.in_flight = 0
         self.answered = 0
@@ -179,8 +202,11 @@ class TimedAdmission:
         return PATIENCE * min(self._share * timeout_s, self._wait_max_s)
 
     def retry_wait_s(self, unknown_s: float) -> float:
-        """What a refused caller is told to wait, before jitter."""
-        return min(self.wait_s, RETRY_MAX_S) or unknown_s
+        """What a refused caller is told to wait, before jitter: until those who are in flight, and
+        those who were told so before, have been answered.
+        """
+        calls = self.in_flight + self._coming_back.callers
+        return min(calls * self.seconds_a_call, RETRY_MAX_S) or unknown_s
 
     def room(self, handled: int) -> int:
         """How many more calls the handlers may get, `handled` of which they have."""
@@ -200,4 +226,5 @@ class TimedAdmission:
         rate.tick(now_s=now_s, answered=self.answered, least_in_flight=self._least)
         # A rate of next to nothing is a service that hangs: the wait must stay a number.
         self.seconds_a_call = 1 / max(rate.per_s, 1.0) if rate.per_s else 0.0
+        self._coming_back.tick(now_s=now_s, refused=self.refused, per_s=rate.per_s)
         self._least = self.in_flight

@@ -110,6 +110,41 @@ def test_the_refusal_names_the_wait_and_the_urgent_count_only_what_is_before_the
     assert admission().retry_wait_s(0.7) == 0.7
 
 
+def test_who_is_refused_is_told_a_turn_after_all_who_were_refused_before() -> None:
+    """Four times too many for a second: those refused last are told 4 s more than the first; once
+    fewer come, the wait falls by a second a second.
+    """
+    loaded = busy(10_000)
+    now_s = 3.0
+
+    def pass_time(seconds: float, *, refused_per_s: int) -> None:
+        nonlocal now_s
+        for _ in range(int(seconds / TICK_S)):
+            now_s += TICK_S
+            loaded.answered += int(10_000 * TICK_S)
+            loaded.refused += int(refused_per_s * TICK_S)
+            loaded.tick(now_s)
+
+    pass_time(1.0, refused_per_s=50_000)
+    assert loaded.retry_wait_s(9.0) == pytest.approx(4.1, rel=0.05)
+    pass_time(2.0, refused_per_s=0)
+    assert loaded.retry_wait_s(9.0) == pytest.approx(2.1, rel=0.05)
+    pass_time(5.0, refused_per_s=0)
+    assert loaded.retry_wait_s(9.0) == pytest.approx(0.1, rel=0.05)
+
+
+def test_no_refusal_names_more_than_ten_seconds() -> None:
+    """However many were refused, and for however long."""
+    loaded = busy(1_000, in_flight=200)
+    loaded.refused = 1_000_000
+    loaded.answered += 50
+    loaded.tick(3.0)
+    assert loaded.retry_wait_s(9.0) == 10.0
+    loaded.answered += 5_000
+    loaded.tick(8.0)
+    assert loaded.retry_wait_s(9.0) == pytest.approx(5.2, rel=0.05)
+
+
 def test_a_call_that_was_let_in_waits_a_fifth_longer_at_most() -> None:
     """0.24 s of a deadline of one second; 2.4 seconds at most."""
     made = admission()
