@@ -27,7 +27,7 @@ UNDECODED_SHARE = 0.7
 REST_SHARE = 1 / 3
 REST_MAX_S = 0.05
 # The longest wait that a refusal names: beyond it a prediction is a guess.
-RETRY_MAX_S = 10.0
+RETRY_MAX_S = 5.0
 # The longest deadline named on a connection is remembered for this long: one patient caller must
 # not keep the others' calls from being refused early for ever.
 LONGEST_KEPT_S = 2.0
