@@ -120,6 +120,8 @@ class Damage:
                 await producer.send_and_wait(
                     self._arena.topics.orders, record.value, key=record.key
                 )
+                if record.value == _POISON:
+                    self._poisoned()
         return f"{len(records)} messages"
 
     async def _poison_record(self, plan: FaultPlan) -> str:

@@ -83,6 +83,9 @@ class Rebuilder:
         try:
             await self._close_buckets(sku, epoch=rebuild.epoch, ends_s=ends_s)
             record, units = await self._stage(sku, epoch=rebuild.epoch, ends_s=ends_s)
+            if await self._send_left_holds(sku, epoch=rebuild.epoch):
+                await self.drain(sku, timeout_s=self._left_s(ends_s))
+                record, units = await self._stage(sku, epoch=rebuild.epoch, ends_s=ends_s)
             await self._load(sku, record, units, epoch=rebuild.epoch)
         except _OvertakenError:
             await self._until_loaded(sku, ends_s=ends_s)
@@ -215,6 +218,21 @@ class Rebuilder:
         if units.held != first.sale.sold_units:
             raise SeckillError("the database contradicts itself: sold is not what orders hold")
         return first.sale, units
+
+    async def _send_left_holds(self, sku: str, *, epoch: int) -> int:
+        """Send what only holds that are left know of to Kafka, which has lost it; return how many.
+
+        Once they are loaded from the database nobody would know any more what was promised.
+        """
+        sent = 0
+        for tag in self._layouts.tags(sku):
+            async for holds in self._loader.unstaged(tag, epoch=epoch):
+                sent += await self._loader.resend(
+                    tag, holds, epoch=epoch, timeout_s=self._redis_timeout_s
+                )
+        if sent:
+            log.warning("holds without orders are sent once more", sku=sku, holds=sent)
+        return sent
 
     def _left_s(self, ends_s: float) -> float:
         left_s = ends_s - self._clock.monotonic_s()

@@ -1,6 +1,6 @@
 """Loading and repairing a sale: load.lua and repair.lua as functions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from inventory_svc.keys import (
     transfers_key,
     users_key,
 )
-from inventory_svc.stock.hold import add_past, format_hold
+from inventory_svc.stock.hold import RELEASED, add_past, format_hold
 from inventory_svc.stock.runners import runner_of
-from inventory_svc.stock.scripts import BAR, LOAD, REPAIR, UNGUARDED, Guard
+from inventory_svc.stock.scripts import BAR, LOAD, REPAIR, RESEND, UNGUARDED, Guard
 from seckill.errors import ConsumersLagging, DependencyUnavailable, SaleNotLoaded
 from seckill.runtime import request_ids
 from seckill.runtime.redis_client import redis_faults, server_of
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Staged holds that are not loaded are gone after this.
 STAGED_TTL_S = 3_600
+# Holds that are looked at, and sent once more, at a time.
+HOLDS_AT_ONCE = 1_000
 # Status of load.lua.
 _STAGED_LOST = -1
 # Statuses of repair.lua.
@@ -170,6 +172,67 @@ class SaleLoader:
         """Forget what was put aside for this epoch."""
         with redis_faults():
             await self._redis.unlink(staged_key(tag, epoch), staged_past_key(tag, epoch))
+
+    async def unstaged(self, tag: str, *, epoch: int) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield live holds that are left of before and that were not staged, some at a time.
+
+        Args:
+            tag: of the bucket, or the sku of a sale that has one only.
+            epoch: that holds were staged for.
+
+        Yields:
+            Pairs of user and hold.
+
+        Raises:
+            DependencyUnavailable: Redis does not answer.
+        """
+        cursor: Any = None
+        server = await server_of(self._redis, users_key(tag))
+        while cursor != 0:
+            with redis_faults():
+                cursor, page = await server.hscan(users_key(tag), cursor or 0, count=HOLDS_AT_ONCE)
+                live = {user: hold for user, hold in page.items() if hold[:1] != RELEASED.encode()}
+                if not live:
+                    continue
+                staged = await server.hmget(staged_key(tag, epoch), list(live))
+                past = await server.hmget(staged_past_key(tag, epoch), list(live))
+            yield [
+                (user.decode(), hold.decode())
+                for (user, hold), *known in zip(live.items(), staged, past, strict=True)
+                if hold.partition(b" ")[0] not in b" ".join(filter(None, known))
+            ]
+
+    async def resend(
+        self, tag: str, holds: Sequence[tuple[str, str]], *, epoch: int, timeout_s: float
+    ) -> int:
+        """Have holds of a sale that is not loaded sent to Kafka once more, while they stand.
+
+        Args:
+            tag: of the bucket, or the sku of a sale that has one only.
+            holds: pairs of user and hold.
+            epoch: that the sale is rebuilt under.
+            timeout_s: how long to wait for Redis.
+
+        Returns:
+            How many are in the outbox now; none if the sale has been loaded.
+
+        Raises:
+            DependencyUnavailable, OutcomeUnknown: as ScriptRunner.run.
+        """
+        keys = (
+            sale_key(tag),
+            stock_key(tag),
+            users_key(tag),
+            outbox_key(tag),
+            backlog_key(tag),
+        )
+        sent = 0
+        for start in range(0, len(holds), HOLDS_AT_ONCE):
+            some = holds[start : start + HOLDS_AT_ONCE]
+            args = [epoch, request_ids.current(), *(word for pair in some for word in pair)]
+            (queued,) = await self._scripts.run(RESEND, keys, args, timeout_s=timeout_s)
+            sent += max(0, queued)
+        return sent
 
     async def repair(
         self, request: inventory_pb2.RepairHoldsRequest, *, timeout_s: float, bucket: str = ""

@@ -215,6 +215,24 @@ async def test_a_sale_with_a_lost_bucket_is_rebuilt_as_a_whole(
     await all_written(shop, others)
 
 
+async def test_what_only_holds_of_other_buckets_know_of_survives_the_rebuild(
+    shop: DamagedShop,
+) -> None:
+    """Kafka has lost what was reserved in one bucket, then Redis all of another: the rebuild, which
+    closes both, has their orders written first.
+    """
+    sku = await shop.create(bucketed())
+    kept, lost = tags_of(sku, BUCKETS)[1:3]
+    buyers = [buyer_at(1, BUCKETS) for _ in range(2)]
+    promised = await shop.reserve_unsent(sku, buyers, bucket=kept)
+    await shop.redis.delete(sale_key(lost), stock_key(lost), users_key(lost), outbox_key(lost))
+
+    sale = await shop.rebuild(sku)
+
+    assert [order.order_no for order in await shop.found(promised)] == promised
+    assert sale.remaining_units == UNITS - 2
+
+
 async def test_two_rebuilds_at_once_load_one_sale(shop: DamagedShop) -> None:
     """The later one bars the other's loads: no bucket sells under an epoch that is over."""
     sku = await shop.create(bucketed())

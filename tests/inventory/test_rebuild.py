@@ -9,13 +9,13 @@ import grpc
 import pytest
 
 from devstack import Stores
-from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key
+from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key, users_key
 from seckill.order_no import make_order_nos
 from seckill.status import reason_of
 from seckill.v1 import events_pb2, inventory_pb2, order_pb2, sale_pb2
 from tests.kits.factories import moment, new_id
 from tests.kits.keys import until_drained
-from tests.kits.recovery import RESERVED, DamagedShop, open_shop, terms_of
+from tests.kits.recovery import RESERVED, DamagedShop, buyers_of, open_shop, terms_of
 from tests.kits.rollback import TIMEOUT_S
 from tests.kits.stores import Topics
 from tests.kits.waiting import eventually
@@ -101,6 +101,28 @@ async def test_lost_sale_comes_back_with_what_is_sold_and_who_holds_it(shop: Dam
     other = await shop.reserve(sku, buyers["cancelled"], request_id="second")
     assert other.outcome == LIMIT_EXCEEDED
     assert await shop.stock(sku) == UNITS - 2
+
+
+async def test_what_only_holds_know_of_is_sent_before_they_are_replaced(shop: DamagedShop) -> None:
+    """Kafka has lost what was reserved, then Redis the sale's counter: each buyer who was told so
+    gets their order and keeps their hold. What was released stays released.
+    """
+    sku = await shop.create(terms_of(UNITS))
+    known = await bought(shop, sku, new_id("buyer"))
+    cancelled = await bought(shop, sku, new_id("buyer"))
+    await shop.cancel(cancelled)
+    promised = await shop.reserve_unsent(sku, buyers_of(3))
+    await shop.redis.delete(stock_key(sku))
+    sale = await shop.rebuild(sku)
+    orders = await shop.found([*promised, known, cancelled])
+    assert [(order.order_no, order.state) for order in orders] == [
+        *((number, order_pb2.ORDER_STATE_PENDING) for number in [*promised, known]),
+        (cancelled, order_pb2.ORDER_STATE_CANCELLED),
+    ]
+    held = await shop.redis.hgetall(users_key(sku))
+    live = {text[:26].decode() for text in held.values() if not text.startswith(b"-")}
+    assert live == {*promised, known}
+    assert sale.remaining_units == UNITS - 4
 
 
 async def test_order_cancelled_while_the_sale_was_lost_returns_its_unit_once(

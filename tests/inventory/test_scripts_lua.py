@@ -38,8 +38,8 @@ SCRIPTS = [
     *(
         f"inventory_svc/lua/{name}.lua"
         for name in (
-            *("bar", "kill_switch", "lend", "load", "release", "remove", "repair", "reserve"),
-            *("settle", "sync", "take", "update_sale"),
+            *("bar", "kill_switch", "lend", "load", "release", "remove", "repair", "resend"),
+            *("reserve", "settle", "sync", "take", "update_sale"),
         )
     ),
     "seckill/runtime/delay_claim.lua",

@@ -1,7 +1,8 @@
 """Order and inventory services on stores of the test's own, and ways to damage what they keep."""
 
+import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
@@ -13,7 +14,9 @@ import order_svc.__main__
 from devstack import Stores
 from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key, users_key
 from inventory_svc.settings import InventorySettings
+from inventory_svc.stock.stock import Stock
 from order_svc.settings import OrderSettings
+from seckill.runtime.clock import SystemClock
 from seckill.runtime.delay import delay_key
 from seckill.v1 import (
     events_pb2,
@@ -24,12 +27,18 @@ from seckill.v1 import (
     sale_pb2,
 )
 from tests.kits.factories import PRICE, new_id, sale_terms
+from tests.kits.inventory import attempt
 from tests.kits.keys import until_key
 from tests.kits.rollback import TIMEOUT_S, Shop, free_address, running
 from tests.kits.stores import Topics, client_of
 
 RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 Result = inventory_pb2.ReserveResult
+
+
+def buyers_of(count: int) -> list[str]:
+    """So many new buyers."""
+    return [new_id("buyer") for _ in range(count)]
 
 
 class DamagedShop(Shop):
@@ -52,6 +61,29 @@ class DamagedShop(Shop):
         item = inventory_pb2.ReserveItem(user_id=user_id, request_id=request_id, quantity=quantity)
         request = inventory_pb2.ReserveRequest(sku=sku, item=item)
         return (await self.inventory.Reserve(request, timeout=TIMEOUT_S)).result
+
+    async def reserve_unsent(
+        self, sku: str, buyers: Sequence[str], *, bucket: str = ""
+    ) -> list[str]:
+        """Have buyers reserve what Kafka never gets; return their orders' numbers.
+
+        `bucket`: hash tag of the bucket that decides, if the sale has several.
+        """
+        tag = bucket or sku
+        await self.redis.srem(skus_key(), sku)  # what no relay knows of stays where it is
+        # By the script itself: the service would wake its relay.
+        stock = Stock(
+            self.redis,
+            clock=SystemClock(),
+            rng=random.Random(),
+            scripts_max=1,
+            waiting_max=1,
+            backlog_max=10_000,
+        )
+        decided = await stock.reserve(tag, list(map(attempt, buyers)), timeout_s=TIMEOUT_S)
+        assert await self.redis.xtrim(outbox_key(tag), maxlen=0) > 0
+        await self.redis.sadd(skus_key(), sku)
+        return [result.order_no for result in decided.results]
 
     async def order(self, order_no: str) -> order_pb2.Order | None:
         """The order as the database has it, if it is there."""

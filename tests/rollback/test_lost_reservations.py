@@ -10,20 +10,16 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from devstack import Stores
-from inventory_svc.keys import outbox_key, sale_key, skus_key, stock_key, users_key
+from inventory_svc.keys import sale_key, stock_key, users_key
 from inventory_svc.stock.hold import format_hold
 from inventory_svc.stock.holds import HoldsReader
-from inventory_svc.stock.stock import Stock
 from rollback_svc.reconciler import Reconciler
 from seckill.order_no import make_order_nos
-from seckill.runtime.clock import SystemClock
 from seckill.v1 import order_pb2
 from tests.kits.factories import new_id
-from tests.kits.inventory import attempt
 from tests.kits.keys import until_drained
 from tests.kits.reconcile import LaterClock, SellingSource, reconciler_of
-from tests.kits.recovery import RESERVED, DamagedShop, open_shop, terms_of
-from tests.kits.rollback import TIMEOUT_S
+from tests.kits.recovery import RESERVED, DamagedShop, buyers_of, open_shop, terms_of
 from tests.kits.stores import Topics
 
 UNITS = 20
@@ -39,24 +35,6 @@ async def shop(
         stores, redis_url=redis_url, database_dsn=database_dsn, topics=topics
     ) as opened:
         yield opened
-
-
-async def buy_and_trim(shop: DamagedShop, sku: str, buyers: int = LOST) -> list[str]:
-    """Let buyers reserve, and trim the outbox before a relay has read it; their orders' numbers."""
-    await shop.redis.srem(skus_key(), sku)  # what no relay knows of stays where it is
-    # By the script itself: the service would wake its relay.
-    stock = Stock(
-        shop.redis,
-        clock=SystemClock(),
-        rng=random.Random(),
-        scripts_max=1,
-        waiting_max=1,
-        backlog_max=10_000,
-    )
-    decided = await stock.reserve(sku, [attempt() for _ in range(buyers)], timeout_s=TIMEOUT_S)
-    assert await shop.redis.xtrim(outbox_key(sku), maxlen=0) > 0
-    await shop.redis.sadd(skus_key(), sku)
-    return [result.order_no for result in decided.results]
 
 
 async def pending(shop: DamagedShop, numbers: list[str]) -> set[str]:
@@ -95,7 +73,7 @@ def counted(name: str, **labels: str) -> Iterator[list[float]]:
 async def test_reservations_of_a_trimmed_outbox_come_back_by_themselves(shop: DamagedShop) -> None:
     """One round sends them all, the next one finds nothing to repair."""
     sku = await shop.create(terms_of(UNITS))
-    numbers = await buy_and_trim(shop, sku)
+    numbers = await shop.reserve_unsent(sku, buyers_of(LOST))
     reconciler = await reconciler_of(shop)
     with counted("seckill_reconcile_repairs_total", kind="order_missing") as rise:
         assert await repaired(reconciler) == LOST
@@ -112,7 +90,7 @@ async def test_reservations_of_a_trimmed_outbox_come_back_by_themselves(shop: Da
 async def test_they_come_back_while_the_sale_goes_on_selling(shop: DamagedShop) -> None:
     """Its counter cannot be compared then, and stays as it is; the orders can."""
     sku = await shop.create(terms_of(UNITS))
-    numbers = await buy_and_trim(shop, sku)
+    numbers = await shop.reserve_unsent(sku, buyers_of(LOST))
     reconciler = await reconciler_of(shop, source=SellingSource)
     with counted("seckill_reconcile_sales_total", result="selling") as rise:
         assert await repaired(reconciler) == LOST
@@ -140,7 +118,11 @@ async def test_holds_that_changed_while_they_were_read_name_epoch_and_repairs(
 async def test_a_round_repairs_no_more_than_it_may(shop: DamagedShop) -> None:
     """The rest waits for the next rounds; more than one request's worth fits into one."""
     sku = await shop.create(terms_of(2_000))
-    numbers = await buy_and_trim(shop, sku, 1_000) + await buy_and_trim(shop, sku, 500)
+    numbers = [
+        number
+        for buyers in (1_000, 500)
+        for number in await shop.reserve_unsent(sku, buyers_of(buyers))
+    ]
     reconciler = await reconciler_of(shop, holds_max=2_000, rollback_reconcile_repairs_max=1_200)
     assert await repaired(reconciler) == 1_200
     left = REGISTRY.get_sample_value(
