@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.addresses import name_of_peer
 from gateway.front.early import EarlyAnswers
-from gateway.front.engine import (
+from gateway.front.lifetime import Lifetime, Verdict
+from gateway.front.limits import WRITE_HIGH_BYTES, ControlBudget
+from gateway.front.load import LongestDeadline
+from gateway.front.messages import timeout_s
+from gateway.front.sieve import Sieve, SieveOverrun
+from gateway.front.stream import Owing, Stream
+from seckill.runtime.callers import Caller
+from seckill.runtime.http2.engine import (
     Code,
     ConnectionClosed,
     DataReceived,
     EngineError,
     Event,
+    Headers,
     PingAcknowledged,
     PingReceived,
     RequestReceived,
@@ -22,14 +30,6 @@ from gateway.front.engine import (
     names_other_table,
     server_engine,
 )
-from gateway.front.lifetime import Lifetime, Verdict
-from gateway.front.limits import WRITE_HIGH_BYTES, ControlBudget
-from gateway.front.load import LongestDeadline
-from gateway.front.messages import timeout_s
-from gateway.front.sieve import Sieve, SieveOverrun
-from gateway.front.statuses import Headers
-from gateway.front.stream import Owing, Stream
-from seckill.runtime.callers import Caller
 
 if TYPE_CHECKING:
     from gateway.front.http2 import Http2Front

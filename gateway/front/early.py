@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from gateway.front.engine import Code, Engine, EngineError
+from seckill.runtime.http2.engine import Code, Engine, EngineError
 
 
 class EarlyAnswers:

@@ -19,7 +19,6 @@ from gateway.front import statuses
 from gateway.front.call import BatchedMethod
 from gateway.front.call_spans import TracedFrontMetrics
 from gateway.front.connection import CallerConnection
-from gateway.front.engine import RequestReceived, encoded_values
 from gateway.front.first_bytes import FirstBytes
 from gateway.front.front_metrics import FrontMetrics
 from gateway.front.http2_call import Http2Call
@@ -38,6 +37,7 @@ from gateway.metrics import GATEWAY_CONNECTIONS_COUNT
 from seckill.errors import OVERLOADED_WAIT_S
 from seckill.runtime import tracing
 from seckill.runtime.callers import Caller
+from seckill.runtime.http2.engine import RequestReceived, encoded_values
 from seckill.runtime.listening import CannotListen
 from seckill.runtime.mesh_tls import MeshTls
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import grpc
 
 from gateway.front import statuses
-from gateway.front.engine import EngineError, RequestReceived
 from gateway.front.messages import PREFIX_BYTES, REQUEST_BYTES_MAX, single_message, too_large
 from gateway.front.queue import QueuedCall
 from gateway.front.stream import Stream
 from seckill.errors import DeadlinePassed, SeckillError
+from seckill.runtime.http2.engine import EngineError, RequestReceived
 from seckill.runtime.streams import replica_stopping
 
 if TYPE_CHECKING:

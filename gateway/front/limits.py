@@ -9,9 +9,6 @@ CONTROL_FRAMES_MAX = 1_000
 CONTROL_FRAMES_PER_S = 20
 CONTROL_FRAMES_PER_EXCHANGE = 4
 
-# Header fields of one call; gRPC clients send ten or so.
-HEADER_FIELDS_MAX = 128
-
 # So much may wait for a socket before its caller is read no further.
 WRITE_HIGH_BYTES = 256 * 1024
 

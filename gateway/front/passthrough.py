@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from gateway.front import statuses
 from gateway.front.call import PEER_METADATA, USER_AGENT_METADATA
-from gateway.front.engine import Code, EngineError, RequestReceived
 from gateway.front.messages import WBITS, Inflater
 from gateway.front.stream import Stream
 from gateway.front.upstream import Debt, UpstreamConnection, acknowledge
@@ -23,12 +22,12 @@ from seckill.errors import (
     Overloaded,
     SeckillError,
 )
+from seckill.runtime.http2.engine import Code, EngineError, Headers, RequestReceived
 from seckill.runtime.server import MESSAGE_BYTES_MAX
 from seckill.runtime.streams import replica_stopping
 
 if TYPE_CHECKING:
     from gateway.front.connection import CallerConnection
-    from gateway.front.statuses import Headers
 
 
 _PEER = PEER_METADATA.encode()
@@ -132,11 +131,7 @@ class Relay(Stream):
             (_PEER, self._connection.peer.encode()),
         )
         self._upstream = upstream
-        self._upstream_id = behind_id = upstream.engine.send_request(
-            headers, end_stream=event.end_stream
-        )
-        upstream.relays[behind_id] = self
-        upstream.speak()
+        self._upstream_id = behind_id = upstream.send_request(self, headers, ends=event.end_stream)
         connection, stream_id = self._connection, self.stream_id
         before, behind = connection.engine, upstream.engine
         self._request_debt = Debt(
@@ -189,7 +184,7 @@ class Relay(Stream):
 
     # -- the side behind -------------------------------------------------------------------------
 
-    def begin_answer(self, headers: "Headers", *, ends: bool) -> None:
+    def begin_answer(self, headers: Headers, *, ends: bool) -> None:
         """Pass the response's header fields back."""
         self._answering = True
         with suppress(EngineError):
@@ -209,15 +204,16 @@ class Relay(Stream):
         elif self._stops:
             self._fail(replica_stopping())
 
-    def end_answer(self, trailers: "Headers") -> None:
+    def end_answer(self, trailers: Headers) -> None:
         """Pass the response's trailing fields back."""
         with suppress(EngineError):
             self._connection.engine.send_trailers(self.stream_id, trailers)
         self._connection.answered()
         self._finish()
 
-    def lose(self) -> None:
+    def lose(self, code: int | None) -> None:
         """The stream behind has ended without an answer."""
+        del code
         self._fail(DependencyUnavailable("the call was given up within the gateway"))
 
     # -- the end ---------------------------------------------------------------------------------
@@ -239,7 +235,7 @@ class Relay(Stream):
         if connection.streams.pop(self.stream_id, None) is None:
             return
         if self.whole:
-            self._upstream.relays.pop(self._upstream_id, None)
+            self._upstream.calls.pop(self._upstream_id, None)
         else:
             connection.cut(self.stream_id)
             self._leave_upstream()
@@ -247,7 +243,7 @@ class Relay(Stream):
 
     def _leave_upstream(self) -> None:
         upstream = self._upstream
-        if upstream.relays.pop(self._upstream_id, None) is not None:
+        if upstream.calls.pop(self._upstream_id, None) is not None:
             with suppress(EngineError):
                 upstream.engine.reset_stream(self._upstream_id, Code.CANCEL)
             upstream.speak()

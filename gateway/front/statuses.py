@@ -10,9 +10,8 @@ import grpc
 from gateway.front.messages import ACCEPTED_ENCODINGS, is_accepted
 from gateway.front.sieve import EncodedRefusal
 from seckill.errors import InvalidField, Overloaded, RemoteError, SeckillError, retry_delay_s
+from seckill.runtime.http2.engine import Headers
 from seckill.status import trailing_metadata
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 GRPC = b"application/grpc"
 

@@ -19,9 +19,9 @@ from ngh2 import (
     StreamReset,
 )
 
-from gateway.front.engine import encoded_values, server_engine
 from gateway.front.sieve import EncodedRefusal, Sieve
 from gateway.front.statuses import overload_refusals
+from seckill.runtime.http2.engine import encoded_values, server_engine
 from tests.gateway.test_lifetime import LIMITS
 
 REFUSED, PASSED = b"/shop.v1.Shop/Buy", b"/shop.v1.Shop/Look"

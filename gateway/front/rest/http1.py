@@ -8,13 +8,14 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from gateway.addresses import name_of_peer
 from gateway.front.lifetime import Lifetime, Verdict
-from gateway.front.limits import HEADER_FIELDS_MAX, WRITE_HIGH_BYTES
+from gateway.front.limits import WRITE_HIGH_BYTES
 from gateway.front.messages import too_large
 from gateway.front.rest.answers import HeadersTooLarge, RequestTimeout
 from gateway.front.rest.decoding import RAW_BYTES_MAX
 from gateway.front.rest.http1_exchange import Http1Exchange
 from seckill.errors import InvalidField, SeckillError
 from seckill.runtime.callers import Caller
+from seckill.runtime.http2.engine import HEADER_FIELDS_MAX
 
 if TYPE_CHECKING:
     from gateway.front.http2 import Http2Front

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.front.engine import EngineError, RequestReceived
 from gateway.front.messages import REQUEST_BYTES_MAX, too_large
 from gateway.front.rest.answers import JSON, Answer, RequestTimeout, failure
 from gateway.front.rest.exchange import Exchange, Handler
 from gateway.front.stream import Stream
 from seckill.errors import SeckillError
+from seckill.runtime.http2.engine import EngineError, RequestReceived
 
 if TYPE_CHECKING:
     from gateway.front.connection import CallerConnection

@@ -4,6 +4,8 @@ Framing, header compression, flow control and validation are the library's; it k
 Bytes go in (`receive_data`), events come out (`events`), and bytes to be sent (`data_to_send`).
 """
 
+from typing import Protocol
+
 from ngh2 import (
     Configuration,
     ConnectionClosed,
@@ -25,8 +27,6 @@ from ngh2 import Connection as Engine
 from ngh2 import ErrorCode as Code
 from ngh2 import NGH2Error as EngineError
 
-from gateway.front.limits import HEADER_FIELDS_MAX, FrontLimits
-
 __all__ = [
     "Code",
     "ConnectionClosed",
@@ -35,10 +35,12 @@ __all__ = [
     "EngineError",
     "Event",
     "GoAwayReceived",
+    "Headers",
     "PingAcknowledged",
     "PingReceived",
     "RequestReceived",
     "ResponseReceived",
+    "ServerLimits",
     "SettingsReceived",
     "StreamClosed",
     "TrailersReceived",
@@ -48,6 +50,10 @@ __all__ = [
     "server_engine",
 ]
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
+# Header fields of one call; gRPC clients send ten or so.
+HEADER_FIELDS_MAX = 128
 # Of one stream that a caller sends: no batched method's request comes near it, and what is passed
 # through is given back as it is taken.
 STREAM_WINDOW = 65_535
@@ -61,7 +67,26 @@ _EMPTY_TABLE = HEADER_TABLE_SIZE.to_bytes(2, "big") + bytes(4)
 FRAME_HEAD_BYTES = 9
 
 
-def server_engine(limits: FrontLimits) -> tuple[Engine, bytes]:
+class ServerLimits(Protocol):
+    """What one caller's connection may take.
+
+    Attributes:
+        streams_max: calls at once.
+        resets_per_s_max: calls that are cancelled, a second.
+        header_bytes_max: of one call.
+    """
+
+    @property
+    def streams_max(self) -> int: ...
+
+    @property
+    def resets_per_s_max(self) -> int: ...
+
+    @property
+    def header_bytes_max(self) -> int: ...
+
+
+def server_engine(limits: ServerLimits) -> tuple[Engine, bytes]:
     """The server's end of a connection, and the greeting that is to be sent first."""
     # A burst of four seconds: callers give up in waves, when a deadline passes for all of them.
     resets = (4 * limits.resets_per_s_max, limits.resets_per_s_max)
@@ -98,7 +123,7 @@ def _with_empty_table(greeting: bytes) -> bytes:
 
 
 def client_engine() -> Engine:
-    """Our end of a connection to the server behind, its greeting ready to be sent."""
+    """Our end of a connection to a server, its greeting ready to be sent."""
     engine = Engine(
         Role.CLIENT, Configuration(auto_window_update=False, peer_max_concurrent_streams=2**31 - 1)
     )
