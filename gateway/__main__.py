@@ -21,7 +21,7 @@ from gateway.load_reports import LoadReports
 from gateway.metrics import watch_load
 from gateway.orders import Orders
 from gateway.preflight import build_preflight
-from gateway.reservations import Reservations
+from gateway.reservations import BatchReserve, Reservations
 from gateway.risk.opening import build_assessor
 from gateway.rules_feed import RulesFeed
 from gateway.sale_pages import SalePages
@@ -39,7 +39,7 @@ from seckill.runtime.purchase_tokens import PurchaseTokens, parse_keys
 from seckill.runtime.roles import OPERATOR_ROLE, RoleGate
 from seckill.runtime.server import Health
 from seckill.runtime.telemetry import server_metrics
-from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
+from seckill.v1 import inventory_pb2, inventory_pb2_grpc, order_pb2_grpc
 
 INVENTORY = "seckill.v1.InventoryService"
 ORDER = "seckill.v1.OrderService"
@@ -130,6 +130,23 @@ async def open_inventory(
     return inventory_pb2_grpc.InventoryServiceStub(channel)
 
 
+async def open_batch_reserve(
+    settings: GatewaySettings,
+    process: Process,
+    inventory: "inventory_pb2_grpc.InventoryServiceAsyncStub",
+) -> BatchReserve:
+    """How inventory_svc is asked for units: by the channel that the settings name."""
+    if settings.gateway_inventory_channel == "grpcio":
+        return inventory.BatchReserve
+    # Imported here, as the front is.
+    from seckill.runtime.http2.channel import open_http2_channel  # noqa: PLC0415
+
+    channel = await process.enter(
+        open_http2_channel(settings.inventory_target, service=INVENTORY, mesh=settings.mesh_tls())
+    )
+    return channel.unary(f"/{INVENTORY}/BatchReserve", inventory_pb2.BatchReserveResponse)
+
+
 async def open_orders(settings: GatewaySettings, process: Process) -> Orders:
     """The channel to order_svc, and polling over it."""
     channel: grpc.aio.Channel = await process.enter(
@@ -203,7 +220,7 @@ async def open_gateway(settings: GatewaySettings, process: Process) -> Gateway:
         sales=sales,
         rules=rules,
         hoarding=hoarding,
-        inventory=inventory,
+        batch_reserve=await open_batch_reserve(settings, process, inventory),
         orders=orders,
     )
     unbatched = UnbatchedServicer(
@@ -251,7 +268,7 @@ def build_batched_methods(
     sales: Sales,
     rules: RulesFeed,
     hoarding: Hoarding,
-    inventory: "inventory_pb2_grpc.InventoryServiceAsyncStub",
+    batch_reserve: BatchReserve,
     orders: Orders,
 ) -> BatchedMethods:
     """The handlers, with what only they use."""
@@ -263,7 +280,7 @@ def build_batched_methods(
         sales=sales,
         rules=rules,
         reservations=Reservations(
-            inventory,
+            batch_reserve,
             sales,
             ratio=AdmissionRatio(
                 remaining=sales.remaining,

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import grpc
 
@@ -20,22 +21,15 @@ from seckill.errors import (
     SeckillError,
 )
 from seckill.runtime import tracing
+from seckill.runtime.never_sent import was_never_sent
 from seckill.runtime.sale_view import SKU_METADATA
 from seckill.status import DETAILS_KEY, from_rpc_error
-from seckill.v1 import gateway_pb2, inventory_pb2, inventory_pb2_grpc
+from seckill.v1 import gateway_pb2, inventory_pb2
 
 # Share of a batch's time that its first try may take; but the whole time if that is shorter than
 # this: a busy replica that is nearly done is not asked twice.
 FIRST_TRY_SHARE = 0.5
 FIRST_TRY_MIN_S = 0.5
-# What gRPC says when it had no connection to send on: nothing was reserved.
-NEVER_SENT = (
-    "connections to all backends failing",
-    "failed to connect",
-    "DNS resolution failed",
-    "empty address list",
-)
-
 
 RESERVED = inventory_pb2.PURCHASE_OUTCOME_RESERVED
 
@@ -79,12 +73,20 @@ class Attempt(PendingItem):
         self.call.fail(error)
 
 
+class BatchReserve(Protocol):
+    """That method of InventoryService, over any channel. Raises AioRpcError if it fails."""
+
+    def __call__(
+        self, request: inventory_pb2.BatchReserveRequest, *, timeout: float
+    ) -> Awaitable[inventory_pb2.BatchReserveResponse]: ...
+
+
 class Reservations:
     """One batcher for each sku that is being bought."""
 
     def __init__(
         self,
-        stub: "inventory_pb2_grpc.InventoryServiceAsyncStub",
+        batch_reserve: BatchReserve,
         sales: Sales,
         *,
         ratio: AdmissionRatio,
@@ -96,13 +98,13 @@ class Reservations:
     ) -> None:
         """
         Args:
-            stub: of inventory_svc.
+            batch_reserve: asks inventory_svc.
             sales: what is known of them.
             ratio: how many may be under way.
             on_reserved: is told of each call that was answered RESERVED, and its order's number.
             batch_max, in_flight_max, waiting_max, timeout_s: limits of each sku's Batcher.
         """
-        self._stub = stub
+        self._batch_reserve = batch_reserve
         self._on_reserved = on_reserved
         self._sales = sales
         self._ratio = ratio
@@ -174,14 +176,14 @@ class Reservations:
         ends_s = time.monotonic() + timeout_s
         first_s = max(timeout_s * FIRST_TRY_SHARE, min(FIRST_TRY_MIN_S, timeout_s))
         try:
-            return await self._stub.BatchReserve(request, timeout=first_s)
+            return await self._batch_reserve(request, timeout=first_s)
         except grpc.aio.AioRpcError as error:
             fault = reserve_fault(error)
             left_s = ends_s - time.monotonic()
             if not isinstance(fault, OutcomeUnknown) or left_s <= 0:
                 raise fault from error
         try:
-            return await self._stub.BatchReserve(request, timeout=left_s)
+            return await self._batch_reserve(request, timeout=left_s)
         except grpc.aio.AioRpcError as error:
             # Whatever it says: the first try may have reserved.
             raise OutcomeUnknown from error
@@ -234,7 +236,6 @@ def reserve_fault(error: grpc.aio.AioRpcError) -> SeckillError:
     for key, _ in error.trailing_metadata() or ():
         if key == DETAILS_KEY:
             return from_rpc_error(error, service="inventory")
-    unsent = any(text in (error.details() or "") for text in NEVER_SENT)
-    if error.code() is grpc.StatusCode.UNAVAILABLE and unsent:
+    if was_never_sent(error):
         return DependencyUnavailable("inventory does not answer", metadata={"service": "inventory"})
     return OutcomeUnknown()

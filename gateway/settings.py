@@ -17,6 +17,7 @@ from gateway.hoarding_settings import HoardingSettings
 from gateway.risk.settings import RiskSettings
 from seckill.runtime.addresses import check_redis_url
 from seckill.runtime.gate_limits import Burst, Rate
+from seckill.runtime.http2.targets import parse_target
 from seckill.runtime.jwks import is_url, parse_jwks
 from seckill.runtime.purchase_tokens import parse_keys, refuse_weak_key
 from seckill.runtime.settings import ArrivalSettings, Count, Listen, Seconds, Target, read_file
@@ -43,6 +44,10 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings, SharedRed
     # http2: our own front, with admission by time before a call is decoded; grpcio: the same
     # handlers on grpc.aio alone.
     gateway_front: Literal["http2", "grpcio"] = "http2"
+    # How inventory is asked for units. http2: a channel of our own, at half of the CPU; grpcio:
+    # one of grpc.aio, which everything else goes over, and which also knows targets that name a DNS
+    # server or xDS.
+    gateway_inventory_channel: Literal["http2", "grpcio"] = "http2"
     # Whether the http2 front also answers JSON over HTTP/1.1 and 2, on the same port, by the paths
     # that the edge has: the edge passes its JSON calls on to it.
     gateway_json: Literal["on", "off"] = "on"
@@ -177,6 +182,18 @@ class GatewaySettings(RiskSettings, HoardingSettings, ArrivalSettings, SharedRed
         if value == "native":
             raise ValueError("is gone; http2, which is the default, takes its place")
         return value
+
+    @model_validator(mode="after")
+    def _channel_knows_its_target(self) -> Self:
+        if self.gateway_inventory_channel == "http2":
+            try:
+                parse_target(self.inventory_target)
+            except ValueError as error:
+                raise ValueError(
+                    f"SECKILL_INVENTORY_TARGET={self.inventory_target!r}: {error}; set"
+                    " SECKILL_GATEWAY_INVENTORY_CHANNEL=grpcio"
+                ) from error
+        return self
 
     @model_validator(mode="after")
     def _certificate_is_usable(self) -> Self:

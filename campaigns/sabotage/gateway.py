@@ -96,6 +96,11 @@ SABOTAGES = (
                 '"enforcementPercentage": 100',
                 '"enforcementPercentage": 0',
             ),
+            Edit(
+                "seckill/runtime/http2/outliers.py",
+                "            if standing.mostly_failed and not standing.left_out:\n",
+                "            if False:\n",
+            ),
         ),
     ),
     Sabotage(

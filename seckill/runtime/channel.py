@@ -14,11 +14,10 @@ from typing import Any
 import grpc
 
 from seckill.runtime import tracing
-from seckill.runtime.breaker import Breaker, is_answer
 from seckill.runtime.callers import stage_of_service
 from seckill.runtime.mesh_channel import mesh_channel
 from seckill.runtime.mesh_tls import MeshTls
-from seckill.runtime.telemetry import client_metrics
+from seckill.runtime.watched_calls import WatchedCalls
 
 # Jittered by gRPC itself; retries happen at this layer only, and only for reads.
 _RETRY_POLICY = {
@@ -63,20 +62,11 @@ def service_config(service: str, reads: Sequence[str]) -> str:
     return json.dumps(config)
 
 
-class _BreakerAndMetrics(grpc.aio.UnaryUnaryClientInterceptor):
-    """Counts each unary call of the channel, and refuses calls while their breaker is open."""
+class _Watched(grpc.aio.UnaryUnaryClientInterceptor):
+    """Has each unary call of the channel watched, and names it to the service."""
 
-    def __init__(self, service: str, reads: Sequence[str], *, breaks: bool) -> None:
-        """
-        Args:
-            reads: methods with a breaker of their own, so that it is not the others' that opens.
-                Anybody may read; what reads do to a service must not stop those who buy.
-            breaks: whether there are breakers at all.
-        """
-        name = service.rpartition(".")[2]
-        self._breaker = Breaker(name) if breaks else None
-        self._breaker_of_reads = Breaker(f"{name} reads") if breaks else None
-        self._reads = frozenset(f"/{service}/{method}" for method in reads)
+    def __init__(self, calls: WatchedCalls) -> None:
+        self._calls = calls
 
     async def intercept_unary_unary(
         self,
@@ -86,23 +76,11 @@ class _BreakerAndMetrics(grpc.aio.UnaryUnaryClientInterceptor):
     ) -> Any:
         method: Any = client_call_details.method  # bytes on some paths of grpc.aio, str on others
         path = method.decode() if isinstance(method, bytes) else method
-        breaker = self._breaker_of_reads if path in self._reads else self._breaker
-        begun_s = 0.0 if breaker is None else breaker.before_call()
-        metrics = client_metrics.method(path, streaming=False)
-        with metrics.call() as outcome:
-            metrics.sent.inc()
+        with self._calls.method(path).call(client_call_details.timeout) as watched:
             call = await continuation(_named(client_call_details), request)
-            outcome.code = await call.code()
-            answered = outcome.code is grpc.StatusCode.OK
-            if answered:
-                metrics.received.inc()
-            else:
-                answered = is_answer(await call.trailing_metadata())
-            timeout_s = client_call_details.timeout
-            if breaker is not None:
-                breaker.record(
-                    outcome.code, answered=answered, begun_s=begun_s, timeout_s=timeout_s
-                )
+            code = await call.code()
+            failed = code is not grpc.StatusCode.OK
+            watched.end(code, await call.trailing_metadata() if failed else None)
             return call
 
 
@@ -158,7 +136,7 @@ async def open_channel(
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
         ],
-        interceptors=[_BreakerAndMetrics(service, reads, breaks=breaker)],
+        interceptors=[_Watched(WatchedCalls(service, reads, breaks=breaker))],
     )
     try:
         yield channel

@@ -62,6 +62,7 @@ class MeshTls:
         # The last refusal: it is logged once, and tried again until the files are right.
         self._complaint: object = None
         self._context: tuple[TlsContents, ssl.SSLContext] | None = None
+        self._client_context: tuple[TlsContents, ssl.SSLContext] | None = None
 
     # -- the files -------------------------------------------------------------------------------
 
@@ -172,6 +173,15 @@ class MeshTls:
             self._context = (contents, _server_context(contents))
         return self._context[1]
 
+    def client_context(self) -> ssl.SSLContext:
+        """Return a context of a client, with the files as they are now; connections name a stage
+        (`name_of`) as the server's host name.
+        """
+        contents = self.contents()
+        if self._client_context is None or self._client_context[0] is not contents:
+            self._client_context = (contents, _client_context(contents))
+        return self._client_context[1]
+
     def caller_at(self, connection: ssl.SSLObject) -> Caller:
         """Return who is at the other end of a connection."""
         certificate = connection.getpeercert() or {}
@@ -194,17 +204,29 @@ class _Renewed(ssl.SSLContext):
 
 def _server_context(contents: TlsContents) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=contents.ca.decode("ascii", "replace"))
     context.set_alpn_protocols([ALPN_HTTP_2, "http/1.1"])
+    _load(context, contents)
+    return context
+
+
+def _client_context(contents: TlsContents) -> ssl.SSLContext:
+    # It demands a certificate that names the host.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols([ALPN_HTTP_2])
+    _load(context, contents)
+    return context
+
+
+def _load(context: ssl.SSLContext, contents: TlsContents) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=contents.ca.decode("ascii", "replace"))
     # `ssl` takes a certificate and a key from files only.
     with tempfile.TemporaryDirectory(prefix="seckill-mesh-") as folder:
         pair = Path(folder) / "pair.pem"
         pair.touch(mode=0o600)
         pair.write_bytes(contents.key + b"\n" + contents.certificate)
         context.load_cert_chain(pair)
-    return context
 
 
 def _configuration(contents: TlsContents) -> Any:

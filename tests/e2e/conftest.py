@@ -39,10 +39,13 @@ def mesh(
     prepared_stores: Stores,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Mesh]:
-    """Start the four services on real stores, with the front that the tests ask for."""
+    """Start the four services on real stores, with the front that the tests ask for, and with the
+    channel to inventory that goes with it.
+    """
     directory: Path = tmp_path_factory.mktemp(f"mesh-{request.param}")
     secure = request.param == SECURE
-    settings = {"SECKILL_GATEWAY_FRONT": FRONTS[0] if secure else request.param}
+    kind = FRONTS[0] if secure else request.param
+    settings = {"SECKILL_GATEWAY_FRONT": kind, "SECKILL_GATEWAY_INVENTORY_CHANNEL": kind}
     with Mesh(prepared_stores, directory=directory, settings=settings, secure=secure) as running:
         yield running
 

@@ -39,7 +39,8 @@ def secure_mesh(
 ) -> Iterator[Mesh]:
     """Start the four services with certificates, behind each front."""
     directory = tmp_path_factory.mktemp(f"secure-{request.param}")
-    settings = {"SECKILL_GATEWAY_FRONT": request.param}
+    kind = request.param
+    settings = {"SECKILL_GATEWAY_FRONT": kind, "SECKILL_GATEWAY_INVENTORY_CHANNEL": kind}
     with Mesh(prepared_stores, directory=directory, settings=settings, secure=True) as running:
         yield running
 

@@ -83,7 +83,9 @@ async def test_one_trace_leads_from_the_attempt_to_the_order(
             redis_url=redis_url,
             database_dsn=database_dsn,
             directory=tmp_path,
-            settings=collector.settings(share=0, SECKILL_GATEWAY_FRONT=front),
+            settings=collector.settings(
+                share=0, SECKILL_GATEWAY_FRONT=front, SECKILL_GATEWAY_INVENTORY_CHANNEL=front
+            ),
         ) as mesh,
         mesh.channel("gateway") as channel,
     ):

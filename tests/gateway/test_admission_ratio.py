@@ -83,7 +83,7 @@ class Rig:
         )
         self.told(units)
         self.reservations = Reservations(
-            cast("Any", self.inventory),
+            cast("Any", self.inventory).BatchReserve,
             self.sales,
             ratio=AdmissionRatio(remaining=self.sales.remaining, multiple=lambda _: multiple),
             batch_max=BATCH,

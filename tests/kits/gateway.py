@@ -88,6 +88,7 @@ async def open_rig(
         "profile": "development",
         "gateway_listen": "127.0.0.1:0",
         "gateway_front": front,
+        "gateway_inventory_channel": front,
         "gateway_jwks": str(issuer.jwks_path),
         "gateway_jwt_issuer": issuer.issuer,
         "gateway_jwt_audience": issuer.audience,

@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import grpc
@@ -14,6 +14,8 @@ import pytest
 
 from seckill.client.transport import channel_options
 from seckill.runtime.channel import open_channel
+from seckill.runtime.http2.channel import Http2Channel, open_http2_channel
+from seckill.runtime.http2.targets import Address, Target
 from seckill.runtime.server import Health, serving
 from seckill.runtime.settings import ProcessSettings
 from seckill.v1 import order_pb2, order_pb2_grpc
@@ -75,25 +77,54 @@ async def replica(name: str, listen: str, **settings: float) -> AsyncIterator[in
         yield port
 
 
-async def ask(channel: grpc.aio.Channel, *, timeout_s: float) -> str:
+# A method of a stub.
+GetOrder = Any
+
+
+@asynccontextmanager
+async def over_grpcio(target: str) -> AsyncIterator[GetOrder]:
+    """GetOrder over a channel of gRPC."""
+    async with open_channel(target, service=SERVICE) as channel:
+        yield order_pb2_grpc.OrderServiceStub(channel).GetOrder
+
+
+@asynccontextmanager
+async def over_http2(target: str) -> AsyncIterator[GetOrder]:
+    """GetOrder over a channel of our own."""
+    async with open_http2_channel(target, service=SERVICE) as channel:
+        yield channel.unary(f"/{SERVICE}/GetOrder", order_pb2.GetOrderResponse)
+
+
+@asynccontextmanager
+async def over_client(target: str) -> AsyncIterator[GetOrder]:
+    """GetOrder over a channel with the options of our client."""
+    async with grpc.aio.insecure_channel(target, options=channel_options(())) as channel:
+        yield order_pb2_grpc.OrderServiceStub(channel).GetOrder
+
+
+Opened = Callable[[str], AbstractAsyncContextManager[GetOrder]]
+between_services = pytest.mark.parametrize("opened", [over_grpcio, over_http2])
+
+
+async def ask(get_order: GetOrder, *, timeout_s: float) -> str:
     """Which replica answers; empty if none does."""
-    stub: order_pb2_grpc.OrderServiceAsyncStub = order_pb2_grpc.OrderServiceStub(channel)
     try:
-        answer = await stub.GetOrder(order_pb2.GetOrderRequest(), timeout=timeout_s)
+        answer = await get_order(order_pb2.GetOrderRequest(), timeout=timeout_s)
     except grpc.aio.AioRpcError:
         return ""
-    return answer.order.order_no
+    return str(answer.order.order_no)
 
 
 @pytest.mark.slow
-async def test_a_replica_that_never_answers_leaves_the_balancing() -> None:
+@between_services
+async def test_a_replica_that_never_answers_leaves_the_balancing(opened: Opened) -> None:
     """It acknowledges every byte, as a frozen process behind a proxy: out within 25 s."""
     async with AsyncExitStack() as stack:
         good = await stack.enter_async_context(replica("good", "127.0.0.1:0"))
         frozen = await stack.enter_async_context(replica("frozen", "127.0.0.1:0"))
         proxy = await stack.enter_async_context(FaultProxy("127.0.0.1", frozen).running())
         target = f"ipv4:127.0.0.1:{good},127.0.0.1:{proxy.port}"
-        channel = await stack.enter_async_context(open_channel(target, service=SERVICE))
+        channel = await stack.enter_async_context(opened(target))
         seen = set[str]()
         while seen != {"good", "frozen"}:
             seen.add(await ask(channel, timeout_s=10))
@@ -107,13 +138,14 @@ async def test_a_replica_that_never_answers_leaves_the_balancing() -> None:
         proxy.heal()
 
 
-async def test_a_replica_whose_calls_fail_is_left_out_within_seconds() -> None:
+@between_services
+async def test_a_replica_whose_calls_fail_is_left_out_within_seconds(opened: Opened) -> None:
     """Its connection is well and its health too: only its failures tell."""
     async with AsyncExitStack() as stack:
         good = await stack.enter_async_context(replica("good", "127.0.0.1:0"))
         broken = await stack.enter_async_context(replica(BROKEN, "127.0.0.1:0"))
         target = f"ipv4:127.0.0.1:{good},127.0.0.1:{broken}"
-        channel = await stack.enter_async_context(open_channel(target, service=SERVICE))
+        channel = await stack.enter_async_context(opened(target))
 
         async def ask_often() -> set[str]:
             return {await ask(channel, timeout_s=10.0) for _ in range(20)}
@@ -122,15 +154,8 @@ async def test_a_replica_whose_calls_fail_is_left_out_within_seconds() -> None:
         await eventually(ask_often, lambda answers: answers == {"good"})
 
 
-def open_client(target: str) -> AbstractAsyncContextManager[grpc.aio.Channel]:
-    """A channel with the options of our client."""
-    return grpc.aio.insecure_channel(target, options=channel_options(()))
-
-
-@pytest.mark.parametrize("opened", [partial(open_channel, service=SERVICE), open_client])
-async def test_a_new_replica_gets_calls_as_soon_as_a_connection_ages(
-    opened: Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]],
-) -> None:
+@pytest.mark.parametrize("opened", [over_grpcio, over_client])
+async def test_a_new_replica_gets_calls_as_soon_as_a_connection_ages(opened: Opened) -> None:
     """Its address is asked for when a connection ends, not up to 30 s later."""
     resolver = Resolver()
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -152,3 +177,42 @@ async def test_a_new_replica_gets_calls_as_soon_as_a_connection_ages(
             lambda: ask(channel, timeout_s=1), lambda name: name == "new", timeout_s=10
         )
     transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Target):
+    """Stands for the addresses that the test sets."""
+
+    addresses: list[Address] = field(default_factory=list)
+
+    async def resolve(self) -> tuple[Address, ...]:
+        return tuple(self.addresses)
+
+
+async def test_a_channel_of_our_own_finds_new_replicas_and_leaves_old_ones() -> None:
+    """The one whose address is gone gets no calls, though it would still answer them."""
+    target = Known("mesh", None)
+    async with AsyncExitStack() as stack:
+        old, new = [
+            Address(
+                "127.0.0.1",
+                await stack.enter_async_context(
+                    replica(name, "127.0.0.1:0", connection_age_max_s=1)
+                ),
+            )
+            for name in ("old", "new")
+        ]
+        target.addresses.append(old)
+        channel = Http2Channel(target, service=SERVICE, mesh=None, breaks=False)
+        channel.start()
+        stack.push_async_callback(channel.close)
+        get_order = channel.unary(f"/{SERVICE}/GetOrder", order_pb2.GetOrderResponse)
+
+        async def ask_often() -> set[str]:
+            return {await ask(get_order, timeout_s=10) for _ in range(4)}
+
+        assert await ask_often() == {"old"}
+        target.addresses.append(new)
+        await eventually(ask_often, lambda names: names == {"old", "new"})
+        target.addresses.remove(old)
+        await eventually(ask_often, lambda names: names == {"new"})
