@@ -187,7 +187,7 @@ class SaleLoader:
             DependencyUnavailable: Redis does not answer.
         """
         cursor: Any = None
-        server = await server_of(self._redis, users_key(tag))
+        server: Any = await server_of(self._redis, users_key(tag))
         while cursor != 0:
             with redis_faults():
                 cursor, page = await server.hscan(users_key(tag), cursor or 0, count=HOLDS_AT_ONCE)
@@ -229,7 +229,8 @@ class SaleLoader:
         sent = 0
         for start in range(0, len(holds), HOLDS_AT_ONCE):
             some = holds[start : start + HOLDS_AT_ONCE]
-            args = [epoch, request_ids.current(), *(word for pair in some for word in pair)]
+            words = [word for pair in some for word in pair]
+            args: list[str | int] = [epoch, request_ids.current(), *words]
             (queued,) = await self._scripts.run(RESEND, keys, args, timeout_s=timeout_s)
             sent += max(0, queued)
         return sent

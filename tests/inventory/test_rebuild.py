@@ -119,7 +119,7 @@ async def test_what_only_holds_know_of_is_sent_before_they_are_replaced(shop: Da
         *((number, order_pb2.ORDER_STATE_PENDING) for number in [*promised, known]),
         (cancelled, order_pb2.ORDER_STATE_CANCELLED),
     ]
-    held = await shop.redis.hgetall(users_key(sku))
+    held: dict[bytes, bytes] = await shop.redis.hgetall(users_key(sku))  # type: ignore[assignment]
     live = {text[:26].decode() for text in held.values() if not text.startswith(b"-")}
     assert live == {*promised, known}
     assert sale.remaining_units == UNITS - 4
