@@ -57,7 +57,7 @@ class Standing:
         self._until_s = now_s + min(self._times * LEFT_OUT_S, LEFT_OUT_MAX_S)
 
     def begin_interval(self, now_s: float) -> None:
-        """Count anew, and let it in again if its time is over."""
+        """Count from zero again, and let it in again if its time is over."""
         self.answered = self.failed = 0
         if not self.left_out:
             self._times = max(0, self._times - 1)
