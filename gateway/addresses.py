@@ -1,7 +1,6 @@
 """Which address a call is charged to."""
 
 import ipaddress
-from asyncio import BaseTransport
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -23,15 +22,6 @@ ADDRESS_CHARS_MAX = 45
 def parse_networks(text: str) -> tuple[Network, ...]:
     """Networks of a comma-separated list of CIDRs; raises ValueError naming the wrong one."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def name_of_peer(transport: BaseTransport) -> str:
-    """gRPC's name of the peer of a connection; empty if it has left already."""
-    address = transport.get_extra_info("peername")
-    if address is None:
-        return ""
-    host, port = address[:2]
-    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
 def address_of_peer(peer: str) -> Address | None:

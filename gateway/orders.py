@@ -9,8 +9,9 @@ from google.protobuf.message import DecodeError
 
 from gateway.ages import older
 from gateway.batching import Batcher, PendingItem
-from gateway.front.call import PEER_METADATA, Call
+from gateway.front.call import Call
 from seckill.errors import DependencyUnavailable, OrderNotFound, SeckillError
+from seckill.front.peers import PEER_METADATA
 from seckill.order_no import made_at_s
 from seckill.runtime import tracing
 from seckill.runtime.server import time_left_s

@@ -6,12 +6,12 @@ from typing import Any
 import grpc
 
 from gateway.admission import Admission, Moment
-from gateway.front.call import PEER_METADATA, USER_AGENT_METADATA
 from gateway.orders import Orders
 from gateway.sale_pages import SalePages
 from gateway.service_name import SERVICE
 from gateway.watches import Watches
 from seckill.errors import PaymentSandboxOff
+from seckill.front.peers import PEER_METADATA, USER_AGENT_METADATA
 from seckill.runtime.identity import IdentityKeyUnknown
 from seckill.runtime.jwks import KeySet
 from seckill.v1 import gateway_pb2

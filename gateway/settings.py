@@ -12,9 +12,9 @@ from pydantic import (
 )
 
 from gateway.addresses import parse_networks
-from gateway.front.limits import FrontLimits
 from gateway.hoarding_settings import HoardingSettings
 from gateway.risk.settings import RiskSettings
+from seckill.front.limits import FrontLimits
 from seckill.runtime.addresses import check_redis_url
 from seckill.runtime.gate_limits import Burst, Rate
 from seckill.runtime.http2.targets import parse_target

@@ -11,11 +11,9 @@ from seckill.runtime.spans import Span
 
 # Calls of a failed batch that its line in the log names.
 
-# The front names the peer of a call that it passes on, to the server behind, in this metadata.
-PEER_METADATA = "seckill-peer"
-# The same for the header `user-agent`, where the client library between would write its own.
-USER_AGENT_METADATA = "seckill-user-agent"
-# Of that header so much is looked at.
+# The longest legal request of a batched method has under a kilobyte.
+REQUEST_BYTES_MAX = 16 * 1024
+# Of the header `user-agent` so much is looked at.
 USER_AGENT_CHARACTERS_MAX = 512
 
 

@@ -7,7 +7,11 @@ import grpc
 from gateway.front.call import BatchedMethod
 from gateway.front.call_batch import CallBatch
 from gateway.front.queue import QueuedCall
-from gateway.metrics import GATEWAY_CONNECTIONS_CLOSED_TOTAL, GATEWAY_SIEVED_TOTAL
+from gateway.metrics import (
+    GATEWAY_CONNECTIONS_CLOSED_TOTAL,
+    GATEWAY_CONNECTIONS_COUNT,
+    GATEWAY_SIEVED_TOTAL,
+)
 from seckill.runtime.telemetry import server_metrics
 
 
@@ -49,6 +53,10 @@ class FrontMetrics:
         for index in set(indexes):
             self.count_unhandled(index, grpc.StatusCode.RESOURCE_EXHAUSTED, indexes.count(index))
         GATEWAY_SIEVED_TOTAL.inc(len(indexes))
+
+    def count_connections(self, change: int) -> None:
+        """So many more connections are open."""
+        GATEWAY_CONNECTIONS_COUNT.inc(change)
 
     def count_closed(self, reason: str) -> None:
         """A connection is being closed by us."""

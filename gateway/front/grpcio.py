@@ -12,11 +12,11 @@ from typing import Any
 
 import grpc
 
-from gateway.front.call import BatchedMethod
+from gateway.front.call import REQUEST_BYTES_MAX, BatchedMethod
 from gateway.front.load import TimedAdmission
-from gateway.front.messages import REQUEST_BYTES_MAX, too_large
 from gateway.front.queue import CallQueue, QueuedCall
 from seckill.errors import SeckillError
+from seckill.front.messages import too_large
 from seckill.runtime import tracing
 from seckill.runtime.server import Health, Register, serving
 from seckill.runtime.settings import ProcessSettings

@@ -1,17 +1,17 @@
 """A batched method's call over HTTP/2."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
 
-from gateway.front import statuses
-from gateway.front.messages import PREFIX_BYTES, REQUEST_BYTES_MAX, single_message, too_large
+from gateway.front.call import REQUEST_BYTES_MAX
 from gateway.front.queue import QueuedCall
-from gateway.front.stream import Stream
 from seckill.errors import DeadlinePassed, SeckillError
-from seckill.runtime.http2.engine import EngineError, RequestReceived
+from seckill.front import statuses
+from seckill.front.messages import PREFIX_BYTES, single_message, too_large
+from seckill.front.stream import Stream
+from seckill.runtime.http2.engine import RequestReceived
 from seckill.runtime.streams import replica_stopping
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Http2Call(QueuedCall, Stream):
             front.queue.complete(self, len(body) + 1)
 
     def open(self) -> None:
-        self.payload = single_message(self._body, self._encoding)
+        self.payload = single_message(self._body, self._encoding, bytes_max=REQUEST_BYTES_MAX)
         self._body = b""
 
     def respond(self, payload: bytes) -> None:
@@ -93,12 +93,7 @@ class Http2Call(QueuedCall, Stream):
         stream_id = self.stream_id
         if connection.streams.pop(stream_id, None) is None:
             return
-        engine = connection.engine
-        with suppress(EngineError):
-            engine.send_response(stream_id, statuses.ANSWER)
-            engine.send_data(stream_id, b"\0" + len(payload).to_bytes(4, "big") + payload)
-            engine.send_trailers(stream_id, statuses.OK)
-        connection.answered()
+        connection.respond(stream_id, payload)
         self._end(grpc.StatusCode.OK)
 
     def fail(self, error: SeckillError) -> None:

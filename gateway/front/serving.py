@@ -1,17 +1,15 @@
 """Serves with the http2 front: its listener, and the grpc.aio server behind it."""
 
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from gateway.front.call import BatchedMethod
 from gateway.front.http2 import Http2Front
-from gateway.front.limits import FrontLimits
 from gateway.front.load import TimedAdmission
-from gateway.front.passthrough import PassedThrough
 from gateway.front.tls import Certificate
-from seckill.runtime.server import Health, Register, serving
+from seckill.front.limits import FrontLimits
+from seckill.front.serving import serving_behind
+from seckill.runtime.server import Health, Register
 from seckill.runtime.settings import ProcessSettings
 
 
@@ -44,28 +42,23 @@ async def http2_front(
     Yields:
         The port bound.
     """
-    with tempfile.TemporaryDirectory(prefix="seckill-gateway-") as folder:
-        path = str(Path(folder) / "behind.sock")
-        async with serving(
-            f"unix:{path}",
-            register,
-            settings=settings,
-            health_state=health_state,
-            services=services,
-            passed_on=False,
-        ):
-            behind = PassedThrough(
-                path, streams_max=limits.passed_streams_max, bytes_max=limits.passed_bytes_max
-            )
-            front = Http2Front(
-                methods,
-                admission=admission,
-                limits=limits,
-                behind=behind,
-                speaks_json=speaks_json,
-            )
-            try:
-                yield await front.listen(listen, certificate, settings.mesh_tls())
-                await front.drain(limits.drain_timeout_s)
-            finally:
-                await front.close()
+    async with serving_behind(
+        register,
+        settings=settings,
+        limits=limits,
+        health_state=health_state,
+        services=services,
+        passed_on=False,
+    ) as behind:
+        front = Http2Front(
+            methods,
+            admission=admission,
+            limits=limits,
+            behind=behind,
+            speaks_json=speaks_json,
+        )
+        try:
+            yield await front.serve(listen, certificate, settings.mesh_tls())
+            await front.drain(limits.drain_timeout_s)
+        finally:
+            await front.close()

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
 import structlog
@@ -49,7 +49,14 @@ _MAKE_HANDLER: dict[tuple[bool, bool], Callable[..., Any]] = {
 }
 
 
-def time_left_s(context: grpc.aio.ServicerContext[Any, Any], most_s: float) -> float:
+class Deadline(Protocol):
+    """What a handler may ask of any call, whoever serves it: a part of gRPC's context."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the caller's deadline; None without one."""
+
+
+def time_left_s(context: Deadline, most_s: float) -> float:
     """Return the seconds that a call to the next service may take.
 
     That is what is left of the caller's deadline, less a tenth so that our own answer still
@@ -58,7 +65,7 @@ def time_left_s(context: grpc.aio.ServicerContext[Any, Any], most_s: float) -> f
     Raises:
         DeadlinePassed: nothing is left.
     """
-    left_s: float | None = cast("float | None", context.time_remaining())
+    left_s = context.time_remaining()
     if left_s is None:
         return most_s
     if left_s <= 0:
@@ -107,7 +114,7 @@ class FaultsAndMetrics(grpc.aio.ServerInterceptor):
         )
         metrics = open_call(path, metadata, method)
         decode = partial(
-            _decode_each if handler.request_streaming else _decode,
+            _decode_each if handler.request_streaming else decode_request,
             handler.request_deserializer,
             metrics,
         )
@@ -130,7 +137,7 @@ class FaultsAndMetrics(grpc.aio.ServerInterceptor):
         )
 
 
-def _decode(deserialize: Decode | None, metrics: CallMetrics, payload: bytes) -> Any:
+def decode_request(deserialize: Decode | None, metrics: CallMetrics, payload: bytes) -> Any:
     """Return the request; raise InvalidField if `payload` is none."""
     metrics.received.inc()
     if deserialize is None:
@@ -147,7 +154,7 @@ async def _decode_each(
     deserialize: Decode | None, metrics: CallMetrics, payloads: AsyncIterator[bytes]
 ) -> AsyncIterator[Any]:
     async for payload in payloads:
-        yield _decode(deserialize, metrics, payload)
+        yield decode_request(deserialize, metrics, payload)
 
 
 def _unary(

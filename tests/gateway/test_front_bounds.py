@@ -19,8 +19,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client import REGISTRY
 
 from devstack.certificates import load_or_create
-from gateway.front import http2
 from gateway.front.load import TICK_S, TimedAdmission
+from seckill.front import listener
 from seckill.status import PUSHBACK_KEY, reason_of
 from seckill.v1 import gateway_pb2
 from tests.gateway.test_front_wire import GET_SALE, OK, PURCHASE, SERVICE, call, look, look_at
@@ -48,7 +48,7 @@ async def opened(
     directory: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
 ) -> AsyncIterator[GatewayRig]:
     """A gateway that looks at its connections twenty times a second."""
-    monkeypatch.setattr(http2, "SWEEP_S", 0.05)
+    monkeypatch.setattr(listener, "SWEEP_S", 0.05)
     async with AsyncExitStack() as stack:
         yield await open_rig(stack, directory, "http2", **changes)
 

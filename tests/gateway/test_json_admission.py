@@ -8,11 +8,11 @@ import pytest
 from gateway.front.call import BatchedMethod, Call
 from gateway.front.front_metrics import FrontMetrics
 from gateway.front.load import TICK_S, TimedAdmission
-from gateway.front.passthrough import PassedThrough
 from gateway.front.queue import CallQueue
 from gateway.front.rest.answers import Answer
 from gateway.front.rest.door import JsonDoor
 from gateway.front.rest.exchange import Exchange
+from seckill.front.passthrough import PassedThrough
 
 PATH = "/seckill.v1.GatewayService/Purchase"
 RATE_PER_S = 1_000

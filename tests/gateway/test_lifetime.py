@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.front.lifetime import Lifetime, Verdict
-from gateway.front.limits import CONTROL_FRAMES_MAX, ControlBudget, FrontLimits
 from gateway.settings import GatewaySettings
+from seckill.front.lifetime import Lifetime, Verdict
+from seckill.front.limits import CONTROL_FRAMES_MAX, ControlBudget, FrontLimits
 
 LIMITS = FrontLimits(
     connections_max=10,

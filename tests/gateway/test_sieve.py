@@ -19,9 +19,9 @@ from ngh2 import (
     StreamReset,
 )
 
+from gateway.front.refusals import overload_refusals
 from gateway.front.sieve import EncodedRefusal, Sieve
-from gateway.front.statuses import overload_refusals
-from seckill.runtime.http2.engine import encoded_values, server_engine
+from seckill.runtime.http2.engine import encoded_values, server_engine, with_empty_table
 from tests.gateway.test_lifetime import LIMITS
 
 REFUSED, PASSED = b"/shop.v1.Shop/Buy", b"/shop.v1.Shop/Look"
@@ -45,7 +45,8 @@ class Exchange:
     def __post_init__(self) -> None:
         self.client = Connection(Role.CLIENT, Configuration(peer_max_concurrent_streams=1_000))
         self.client.initiate_connection()
-        self.server, greeting = server_engine(LIMITS)
+        self.server = server_engine(LIMITS)
+        greeting = with_empty_table(self.server.data_to_send())
         self.sieve = Sieve(
             [(pattern, 0) for pattern in encoded_values(REFUSED)],
             encoded_values(GRPC),

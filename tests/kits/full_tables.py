@@ -16,7 +16,6 @@ from gateway.admission_ratio import TOLD_MAX, AdmissionRatio
 from gateway.buckets import Buckets
 from gateway.buyer_histories import KEPT_MAX, BuyerHistories
 from gateway.challenge.spent import LocalSpentSolutions
-from gateway.front import messages, statuses
 from gateway.front.rest import answers
 from gateway.identity import Buyer, Identity
 from gateway.risk.assessor import Applicant, Assessor
@@ -26,6 +25,7 @@ from gateway.rules import SalePolicy
 from gateway.settings import GatewaySettings
 from gateway.sightings import WAITING_MAX, Sightings
 from seckill.errors import RateLimited
+from seckill.front import messages, statuses
 from seckill.runtime.jwks import KeySet
 from seckill.v1 import hoarding_pb2
 

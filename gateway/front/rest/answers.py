@@ -6,10 +6,10 @@ from typing import NamedTuple
 import grpc
 from google.rpc import status_pb2
 
-from gateway.front.messages import RequestTooLarge
 from gateway.front.rest.encoding import to_json
 from gateway.front.rest.routes import MethodNotAllowed, PathUnknown
 from seckill.errors import DeadlinePassed, InvalidField, RemoteError, SeckillError
+from seckill.front.messages import RequestTooLarge
 from seckill.status import encode_details
 
 Fields = tuple[tuple[bytes, bytes], ...]

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from gateway.front.call import (
-    PEER_METADATA,
-    USER_AGENT_CHARACTERS_MAX,
-    USER_AGENT_METADATA,
-)
-from gateway.front.messages import timeout_s
+from gateway.front.call import USER_AGENT_CHARACTERS_MAX
 from gateway.front.queue import QueuedCall
 from gateway.front.rest import answers
 from gateway.front.rest.exchange import Exchange
@@ -23,6 +18,8 @@ from seckill.errors import (
     NotImplementedYet,
     SeckillError,
 )
+from seckill.front.messages import timeout_s
+from seckill.front.peers import PEER_METADATA, USER_AGENT_METADATA
 from seckill.runtime import request_ids
 from seckill.runtime.faults import fault_of
 from seckill.runtime.sale_view import SKU_METADATA

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from gateway.front.messages import REQUEST_BYTES_MAX
+from gateway.front.call import REQUEST_BYTES_MAX
 from seckill.errors import InvalidField
 
 # Of a body that is passed on as it came. Some providers send whole objects in a callback; no more

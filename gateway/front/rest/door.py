@@ -14,17 +14,17 @@ import grpc
 
 from gateway.front.call import BatchedMethod
 from gateway.front.front_metrics import FrontMetrics
-from gateway.front.messages import timeout_s
 from gateway.front.queue import CallQueue
 from gateway.front.rest import answers
 from gateway.front.rest.calls import ASSUMED_S, CALL_S, JsonCall, PassedJson
 from gateway.front.rest.exchange import Exchange
 from gateway.front.rest.routes import Routes, Target
 from seckill.errors import InvalidField, Overloaded, SeckillError
+from seckill.front.messages import timeout_s
 from seckill.runtime.callers import Caller
 
 if TYPE_CHECKING:
-    from gateway.front.passthrough import PassedThrough
+    from seckill.front.passthrough import PassedThrough
 
 
 class JsonDoor:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from gateway.addresses import name_of_peer
-from gateway.front.lifetime import Lifetime, Verdict
-from gateway.front.limits import WRITE_HIGH_BYTES
-from gateway.front.messages import too_large
 from gateway.front.rest.answers import HeadersTooLarge, RequestTimeout
 from gateway.front.rest.decoding import RAW_BYTES_MAX
 from gateway.front.rest.http1_exchange import Http1Exchange
 from seckill.errors import InvalidField, SeckillError
+from seckill.front.lifetime import Lifetime, Verdict
+from seckill.front.limits import WRITE_HIGH_BYTES
+from seckill.front.messages import too_large
+from seckill.front.peers import name_of_peer
 from seckill.runtime.callers import Caller
 from seckill.runtime.http2.engine import HEADER_FIELDS_MAX
 

@@ -6,10 +6,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from gateway.front.messages import REQUEST_BYTES_MAX, too_large
+from gateway.front.call import REQUEST_BYTES_MAX
 from gateway.front.rest.answers import Answer, failure
 from gateway.front.rest.exchange import Exchange, Handler
 from seckill.errors import SeckillError
+from seckill.front.messages import too_large
 
 if TYPE_CHECKING:
     from gateway.front.rest.http1 import Http1Connection

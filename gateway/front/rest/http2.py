@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.front.messages import REQUEST_BYTES_MAX, too_large
+from gateway.front.call import REQUEST_BYTES_MAX
 from gateway.front.rest.answers import JSON, Answer, RequestTimeout, failure
 from gateway.front.rest.exchange import Exchange, Handler
-from gateway.front.stream import Stream
 from seckill.errors import SeckillError
+from seckill.front.messages import too_large
+from seckill.front.stream import Stream
 from seckill.runtime.http2.engine import EngineError, RequestReceived
 
 if TYPE_CHECKING:

@@ -86,8 +86,8 @@ class ServerLimits(Protocol):
     def header_bytes_max(self) -> int: ...
 
 
-def server_engine(limits: ServerLimits) -> tuple[Engine, bytes]:
-    """The server's end of a connection, and the greeting that is to be sent first."""
+def server_engine(limits: ServerLimits) -> Engine:
+    """The server's end of a connection, its greeting ready to be sent."""
     # A burst of four seconds: callers give up in waves, when a deadline passes for all of them.
     resets = (4 * limits.resets_per_s_max, limits.resets_per_s_max)
     engine = Engine(
@@ -107,10 +107,10 @@ def server_engine(limits: ServerLimits) -> tuple[Engine, bytes]:
         }
     )
     engine.set_local_window_size(CONNECTION_WINDOW)
-    return engine, _with_empty_table(engine.data_to_send())
+    return engine
 
 
-def _with_empty_table(greeting: bytes) -> bytes:
+def with_empty_table(greeting: bytes) -> bytes:
     """The greeting, with a header table of size 0 announced to the client, for the sieve.
 
     The library is not told. It would close on clients that never say a word about their table

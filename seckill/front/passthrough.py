@@ -10,11 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.front import statuses
-from gateway.front.call import PEER_METADATA, USER_AGENT_METADATA
-from gateway.front.messages import WBITS, Inflater
-from gateway.front.stream import Stream
-from gateway.front.upstream import Debt, UpstreamConnection, acknowledge
 from seckill.errors import (
     DeadlinePassed,
     DependencyUnavailable,
@@ -22,12 +17,17 @@ from seckill.errors import (
     Overloaded,
     SeckillError,
 )
+from seckill.front import statuses
+from seckill.front.messages import WBITS, Inflater
+from seckill.front.peers import PEER_METADATA, USER_AGENT_METADATA
+from seckill.front.stream import Stream
+from seckill.front.upstream import Debt, UpstreamConnection, acknowledge
 from seckill.runtime.http2.engine import Code, EngineError, Headers, RequestReceived
 from seckill.runtime.server import MESSAGE_BYTES_MAX
 from seckill.runtime.streams import replica_stopping
 
 if TYPE_CHECKING:
-    from gateway.front.connection import CallerConnection
+    from seckill.front.connection import ServerConnection
 
 
 _PEER = PEER_METADATA.encode()
@@ -49,7 +49,7 @@ class PassedThrough:
         self.bytes = 0
 
     def open(
-        self, connection: "CallerConnection", event: RequestReceived, named: Mapping[bytes, bytes]
+        self, connection: "ServerConnection", event: RequestReceived, named: Mapping[bytes, bytes]
     ) -> "Relay | None":
         """Pass a call on; None if it has been refused."""
         if not self.has_streams():
@@ -102,7 +102,7 @@ class Relay(Stream):
     def __init__(
         self,
         shared: PassedThrough,
-        connection: "CallerConnection",
+        connection: "ServerConnection",
         event: RequestReceived,
         named: Mapping[bytes, bytes],
     ) -> None:
@@ -214,7 +214,7 @@ class Relay(Stream):
     def lose(self, code: int | None) -> None:
         """The stream behind has ended without an answer."""
         del code
-        self._fail(DependencyUnavailable("the call was given up within the gateway"))
+        self._fail(DependencyUnavailable("the call was given up within the service"))
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -2,14 +2,12 @@
 
 import base64
 from collections.abc import Mapping
-from functools import lru_cache
 from urllib.parse import quote
 
 import grpc
 
-from gateway.front.messages import ACCEPTED_ENCODINGS, is_accepted
-from gateway.front.sieve import EncodedRefusal
-from seckill.errors import InvalidField, Overloaded, RemoteError, SeckillError, retry_delay_s
+from seckill.errors import InvalidField, RemoteError, SeckillError
+from seckill.front.messages import ACCEPTED_ENCODINGS, is_accepted
 from seckill.runtime.http2.engine import Headers
 from seckill.status import trailing_metadata
 
@@ -29,8 +27,6 @@ ENCODING_UNKNOWN: Headers = (
 FAILURES_MAX = 1_024
 # What a header may hold as it is; the rest is percent-encoded (gRPC over HTTP/2, Status-Message).
 MESSAGE_SAFE = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
-# Callers refused at the same moment are told one of so many delays.
-VARIANTS = 8
 
 _failures: dict[tuple[type, str, float | None], Headers] = {}
 
@@ -63,18 +59,6 @@ def _encode(error: SeckillError) -> Headers:
         text = base64.b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode()
         fields.append((name.encode(), text))
     return tuple(fields)
-
-
-@lru_cache(maxsize=FAILURES_MAX)
-def _refusal(retry_after_s: float) -> EncodedRefusal:
-    error = Overloaded()
-    error.retry_after_s = retry_after_s
-    return EncodedRefusal(failure(error))
-
-
-def overload_refusals(wait_s: float) -> tuple[EncodedRefusal, ...]:
-    """Refusals for callers who would wait `wait_s`, each with another delay."""
-    return tuple(_refusal(retry_delay_s(wait_s)) for _ in range(VARIANTS))
 
 
 def is_grpc(named: Mapping[bytes, bytes]) -> bool:

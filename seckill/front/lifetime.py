@@ -3,7 +3,7 @@
 import math
 from enum import Enum
 
-from gateway.front.limits import WRITE_HIGH_BYTES, FrontLimits
+from seckill.front.limits import WRITE_HIGH_BYTES, FrontLimits
 
 
 class Verdict(Enum):

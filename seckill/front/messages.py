@@ -9,8 +9,6 @@ from functools import lru_cache
 
 from seckill.errors import InvalidField
 
-# The longest legal request of a batched method has under a kilobyte.
-REQUEST_BYTES_MAX = 16 * 1024
 PREFIX_BYTES = 5
 # grpc-encoding → zlib's name of the container ("deflate" is zlib's, RFC 1950, in gRPC as in HTTP).
 WBITS = {b"gzip": 31, b"deflate": 15}
@@ -72,16 +70,19 @@ def inflate(data: bytes, encoding: bytes | None, *, bytes_max: int) -> bytes:
     return inflated
 
 
-def single_message(body: bytes, encoding: bytes | None) -> bytes:
-    """The one message of a unary request. Raises InvalidField if it is not one whole message."""
+def single_message(body: bytes, encoding: bytes | None, *, bytes_max: int) -> bytes:
+    """The one message of a unary request.
+
+    Raises InvalidField if it is not one whole message, or has more than `bytes_max`.
+    """
     flag = body[0] if body else 0
     length = int.from_bytes(body[1:PREFIX_BYTES], "big")
     if len(body) < PREFIX_BYTES or length != len(body) - PREFIX_BYTES or flag > 1:
         raise _broken("is not one whole message")
-    if length > REQUEST_BYTES_MAX:
-        raise too_large(REQUEST_BYTES_MAX)
+    if length > bytes_max:
+        raise too_large(bytes_max)
     if flag:
-        return inflate(body[PREFIX_BYTES:], encoding, bytes_max=REQUEST_BYTES_MAX)
+        return inflate(body[PREFIX_BYTES:], encoding, bytes_max=bytes_max)
     return body[PREFIX_BYTES:]
 
 

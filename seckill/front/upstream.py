@@ -4,12 +4,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.front.stream import Owing
+from seckill.front.stream import Owing
 from seckill.runtime.http2.client_connection import ClientConnection
 from seckill.runtime.http2.engine import EngineError
 
 if TYPE_CHECKING:
-    from gateway.front.connection import CallerConnection
+    from seckill.front.connection import ServerConnection
 
 # Bytes that may wait for one side before the other side has to wait too.
 WAITING_BYTES_MAX = 65_536
@@ -73,7 +73,7 @@ class Debt:
 
 
 def acknowledge(
-    connection: "CallerConnection | UpstreamConnection", stream_id: int, size: int
+    connection: "ServerConnection | UpstreamConnection", stream_id: int, size: int
 ) -> None:
     """Give bytes back to the window that they were sent through."""
     connection.engine.acknowledge_received_data(size, stream_id)
