@@ -10,6 +10,7 @@ from inventory_svc.buckets.layouts import Layouts
 from inventory_svc.durability import configuration_checks
 from inventory_svc.fence.lease import StoreLease
 from inventory_svc.fence.shards import ShardLeases
+from inventory_svc.front import SERVICE, open_front
 from inventory_svc.preflight import build_preflight
 from inventory_svc.sales.registry import ORDER_SERVICE, READS, SaleRegistry
 from inventory_svc.settings import InventorySettings
@@ -20,10 +21,10 @@ from seckill.runtime.preflight.service import PREFLIGHT_SERVICE
 from seckill.runtime.process import HealthCheck, Process, run
 from seckill.runtime.redis_client import check_writable, open_redis
 from seckill.runtime.redis_reads import open_reads
-from seckill.runtime.server import Health, serving
+from seckill.runtime.server import Health
 from seckill.v1 import inventory_pb2_grpc, order_pb2_grpc
 
-SERVICES = ("seckill.v1.InventoryService", PREFLIGHT_SERVICE)
+SERVICES = (SERVICE, PREFLIGHT_SERVICE)
 log = structlog.get_logger()
 
 
@@ -102,15 +103,9 @@ async def serve(settings: InventorySettings, process: Process) -> None:
         preflight.register(server)
 
     port = await process.enter(
-        serving(
-            settings.inventory_listen,
-            register,
-            settings=settings,
-            health_state=health,
-            services=SERVICES,
-        )
+        open_front(settings, inventory.attempts, register, health=health, services=SERVICES)
     )
-    log.info("serving", port=port)
+    log.info("serving", port=port, front=settings.inventory_front)
     await process.until_stopped(health, checks)
 
 

@@ -4,6 +4,14 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from seckill.v1 import inventory_pb2
 
+INVENTORY_CONNECTIONS_COUNT = Gauge(
+    "seckill_inventory_connections_count", "Connections of callers to the http2 front."
+)
+INVENTORY_CONNECTIONS_CLOSED_TOTAL = Counter(
+    "seckill_inventory_connections_closed_total",
+    "Connections of the http2 front that were closed by us, or asked to end.",
+    ("reason",),
+)
 RESERVE_ATTEMPTS_TOTAL = Counter(
     "seckill_reserve_attempts_total", "Attempts to reserve, by outcome.", ["outcome"]
 )

@@ -1,6 +1,6 @@
 """Settings of inventory_svc."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,9 @@ class InventorySettings(ProcessSettings, SaleMetricsSettings, ReadSettings, Kafk
 
     inventory_listen: Listen = "0.0.0.0:50052"
     inventory_metrics_listen: Listen = "0.0.0.0:9102"
+    # http2: our own front, which serves attempts and releases itself and passes all other calls on
+    # to grpc.aio behind it; grpcio: grpc.aio alone.
+    inventory_front: Literal["http2", "grpcio"] = "http2"
     # Address of OrderService, where sales are registered.
     order_target: Target = "dns:///127.0.0.1:50053"
     # Longest wait for OrderService.

@@ -216,6 +216,7 @@ class Inventory:
     """All parts of the service."""
 
     service: InventoryService
+    attempts: AttemptHandlers
     relay: Relay
     watch: SalesWatch
     fence: StoreFence | ClusterFence
@@ -251,14 +252,15 @@ def build_inventory(connections: Connections, reads: PrimaryReads) -> Inventory:
         registry=connections.registry,
         order_timeout_s=connections.settings.inventory_order_timeout_s,
     )
+    attempts = AttemptHandlers(
+        stock=build_stock(connections, borrower),
+        relay=relay,
+        watch=watch,
+        known=known,
+        redis_timeout_s=connections.settings.redis_timeout_s,
+    )
     service = InventoryService(
-        attempts=AttemptHandlers(
-            stock=build_stock(connections, borrower),
-            relay=relay,
-            watch=watch,
-            known=known,
-            redis_timeout_s=connections.settings.redis_timeout_s,
-        ),
+        attempts=attempts,
         sales=SaleHandlers(
             sales=sales,
             looks=SaleLooks(sales, reads),
@@ -286,4 +288,4 @@ def build_inventory(connections: Connections, reads: PrimaryReads) -> Inventory:
     )
     discarded = build_discarded(connections, rebuilder)
     fence = build_fence(connections, discarded)
-    return Inventory(service, relay, watch, fence, discarded, owner, kill_switch)
+    return Inventory(service, attempts, relay, watch, fence, discarded, owner, kill_switch)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from inventory_svc.buckets.stock import BucketedStock
 from inventory_svc.outbox.relay import Relay
 from inventory_svc.rpc import requests
-from inventory_svc.rpc.known_sales import Context, KnownSales
+from inventory_svc.rpc.known_sales import KnownSales
 from inventory_svc.sales.watch import SalesWatch
 from inventory_svc.stock.stock import Decisions, all_ended
 from seckill.errors import (
@@ -16,7 +16,7 @@ from seckill.errors import (
     OutcomeUnknown,
     SaleNotLoaded,
 )
-from seckill.runtime.server import time_left_s
+from seckill.runtime.server import Deadline, time_left_s
 from seckill.v1 import inventory_pb2
 
 
@@ -40,7 +40,7 @@ class AttemptHandlers:
         self._redis_timeout_s = redis_timeout_s
 
     async def reserve(
-        self, request: inventory_pb2.ReserveRequest, context: Context
+        self, request: inventory_pb2.ReserveRequest, context: Deadline
     ) -> inventory_pb2.ReserveResponse:
         """Handle Reserve."""
         requests.check_reserve(request)
@@ -54,7 +54,7 @@ class AttemptHandlers:
         return inventory_pb2.ReserveResponse(result=result)
 
     async def reserve_batch(
-        self, request: inventory_pb2.BatchReserveRequest, context: Context
+        self, request: inventory_pb2.BatchReserveRequest, context: Deadline
     ) -> inventory_pb2.BatchReserveResponse:
         """Handle BatchReserve."""
         requests.check_batch(request)
@@ -64,7 +64,7 @@ class AttemptHandlers:
         )
 
     async def release(
-        self, request: inventory_pb2.ReleaseRequest, context: Context
+        self, request: inventory_pb2.ReleaseRequest, context: Deadline
     ) -> inventory_pb2.ReleaseResponse:
         """Handle Release."""
         requests.check_release(request)
@@ -80,7 +80,7 @@ class AttemptHandlers:
         return inventory_pb2.ReleaseResponse(released_units=units)
 
     async def _reserve(
-        self, sku: str, items: Sequence[inventory_pb2.ReserveItem], context: Context
+        self, sku: str, items: Sequence[inventory_pb2.ReserveItem], context: Deadline
     ) -> Decisions:
         # Gateways refuse before they ask; this is for those that have not heard of it yet.
         if await self._watch.halted():

@@ -8,7 +8,7 @@ from inventory_svc.sales.registry import ANSWER_TTL_S, Metadata, SaleRegistry
 from inventory_svc.sales.sales import Sales
 from inventory_svc.sales.watch import SalesWatch
 from seckill.errors import SaleNotFound, SaleNotLoaded, SaleStateConflict
-from seckill.runtime.server import time_left_s
+from seckill.runtime.server import Deadline, time_left_s
 from seckill.v1 import order_pb2, sale_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,7 +39,7 @@ class KnownSales:
             raise SaleNotLoaded(metadata={"sku": sku})
         return sale
 
-    async def refuse_archived(self, sku: str, context: Context) -> None:
+    async def refuse_archived(self, sku: str, context: Deadline) -> None:
         """Raise SaleStateConflict if a sale is archived; return if Redis has lost it.
 
         Raises SaleNotFound, too, if there is no such sale.
@@ -50,7 +50,7 @@ class KnownSales:
             )
 
     async def find_archived(
-        self, sku: str, context: Context, *, max_age_s: float = ANSWER_TTL_S
+        self, sku: str, context: Deadline, *, max_age_s: float = ANSWER_TTL_S
     ) -> order_pb2.SaleRecord | None:
         """Return the record of a sale that is not loaded if it is archived, None if it is lost.
 
@@ -65,7 +65,7 @@ class KnownSales:
             raise SaleNotFound(metadata={"sku": sku})
         return record if record.HasField("archive_time") else None
 
-    async def is_registered(self, sku: str, context: Context) -> bool:
+    async def is_registered(self, sku: str, context: Deadline) -> bool:
         """Return whether there is such a sale; True if the order service does not answer."""
         if await self._is_listed(sku):
             return True

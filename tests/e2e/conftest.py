@@ -39,13 +39,17 @@ def mesh(
     prepared_stores: Stores,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Mesh]:
-    """Start the four services on real stores, with the front that the tests ask for, and with the
-    channel to inventory that goes with it.
+    """Start the four services on real stores, with the front that the tests ask for; inventory has
+    the same, and is asked over the channel that goes with it.
     """
     directory: Path = tmp_path_factory.mktemp(f"mesh-{request.param}")
     secure = request.param == SECURE
     kind = FRONTS[0] if secure else request.param
-    settings = {"SECKILL_GATEWAY_FRONT": kind, "SECKILL_GATEWAY_INVENTORY_CHANNEL": kind}
+    settings = {
+        "SECKILL_GATEWAY_FRONT": kind,
+        "SECKILL_GATEWAY_INVENTORY_CHANNEL": kind,
+        "SECKILL_INVENTORY_FRONT": kind,
+    }
     with Mesh(prepared_stores, directory=directory, settings=settings, secure=secure) as running:
         yield running
 

@@ -40,7 +40,11 @@ def secure_mesh(
     """Start the four services with certificates, behind each front."""
     directory = tmp_path_factory.mktemp(f"secure-{request.param}")
     kind = request.param
-    settings = {"SECKILL_GATEWAY_FRONT": kind, "SECKILL_GATEWAY_INVENTORY_CHANNEL": kind}
+    settings = {
+        "SECKILL_GATEWAY_FRONT": kind,
+        "SECKILL_GATEWAY_INVENTORY_CHANNEL": kind,
+        "SECKILL_INVENTORY_FRONT": kind,
+    }
     with Mesh(prepared_stores, directory=directory, settings=settings, secure=True) as running:
         yield running
 

@@ -84,7 +84,10 @@ async def test_one_trace_leads_from_the_attempt_to_the_order(
             database_dsn=database_dsn,
             directory=tmp_path,
             settings=collector.settings(
-                share=0, SECKILL_GATEWAY_FRONT=front, SECKILL_GATEWAY_INVENTORY_CHANNEL=front
+                share=0,
+                SECKILL_GATEWAY_FRONT=front,
+                SECKILL_GATEWAY_INVENTORY_CHANNEL=front,
+                SECKILL_INVENTORY_FRONT=front,
             ),
         ) as mesh,
         mesh.channel("gateway") as channel,
