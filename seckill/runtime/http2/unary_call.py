@@ -94,6 +94,9 @@ class UnaryCall:
             self.result.set_result(message)
 
     def lose(self, code: int | None) -> None:
+        if self.result.done():
+            # As all streams do, it ends after its answer.
+            return
         if code is None:
             self._fail(failed(grpc.StatusCode.UNAVAILABLE, "the connection was lost"))
         elif code == Code.REFUSED_STREAM and not self._begun:
