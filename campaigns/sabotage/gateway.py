@@ -104,6 +104,28 @@ SABOTAGES = (
         ),
     ),
     Sabotage(
+        name="refused-calls-unknown",
+        says="A call that a replica has refused is taken for one that it may have handled.",
+        edits=(
+            Edit(
+                "seckill/runtime/http2/unary_call.py",
+                "        elif code == Code.REFUSED_STREAM and not self._begun:\n",
+                "        elif False:\n",
+            ),
+        ),
+    ),
+    Sabotage(
+        name="lost-calls-never-sent",
+        says="A call whose connection was lost is taken for one that was never handled.",
+        edits=(
+            Edit(
+                "seckill/runtime/http2/unary_call.py",
+                'failed(grpc.StatusCode.UNAVAILABLE, "the connection was lost")',
+                "NotHandled()",
+            ),
+        ),
+    ),
+    Sabotage(
         name="breaker-of-one-replica",
         says="The failures of one replica open the circuit breaker for all of them.",
         edits=(
