@@ -90,6 +90,7 @@ OVERLOAD_STEPS = tuple(
 # Takes its turns itself.
 TRACES = Step(traces.traces, frozenset(traces.DATABASES))
 IDLE = Step(idle.idle, frozenset({"idle_one", "idle_open", "idle_closed"}))
+ONCE_STEPS = (*OVERLOAD_STEPS, TRACES, IDLE)
 ROLLBACK = frozenset({"rollback_few", "rollback_many"})
 # Found by closed loops; shares of it are what open loops offer.
 CAPACITY = frozenset({"echo", "purchase"})
@@ -150,7 +151,7 @@ class Run:
         until_s = sizes.repeat_until_s
         self._repeat(STEPS, sizes.repetitions, until_s=until_s)
         self._repeat(CROWD_STEPS, sizes.crowd_repetitions, until_s=1.5 * until_s)
-        once = [step for step in (*OVERLOAD_STEPS, TRACES, IDLE) if step.gives & self._names]
+        once = [step for step in ONCE_STEPS if step.gives & self._names]
         for step in (*once, *(FURTHER_STEPS if further else ())):
             self._take(step, "once")
         # Last: the million orders that wait stay in the database.

@@ -11,7 +11,7 @@ from bench.measures.overload import refusal_cost
 from bench.measures.remarks import generator_fault
 from bench.quiet import REPEATS_MAX, Quiet, reason
 from bench.ratios import RATIOS, Figure, Ratio
-from bench.run import CROWD_STEPS, IDLE, OVERLOAD_STEPS, ROLLBACK, STEPS, Findings, needed
+from bench.run import CROWD_STEPS, ONCE_STEPS, ROLLBACK, STEPS, Findings, needed
 from bench.sample import InvalidSample, Sample, median, median_cpu_us
 
 
@@ -106,7 +106,7 @@ def test_half_loads_need_the_capacity() -> None:
 
 def test_every_sample_of_a_ratio_is_given_by_a_step() -> None:
     """Else its row would say for ever that it was not measured."""
-    given = {name for step in (*STEPS, *CROWD_STEPS, *OVERLOAD_STEPS, IDLE) for name in step.gives}
+    given = {name for step in (*STEPS, *CROWD_STEPS, *ONCE_STEPS) for name in step.gives}
     assert needed(RATIOS) <= given | ROLLBACK
 
 
