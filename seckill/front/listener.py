@@ -7,12 +7,13 @@ server on a Unix socket, so that callers see one port.
 
 import asyncio
 import random
+import socket
 import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -38,6 +39,19 @@ LAST_WORDS_S = 0.5
 BACKLOG = 4_096
 
 log = structlog.get_logger()
+
+
+def _where(host: str, port: int) -> dict[str, Any]:
+    """Return where to listen, as the loop wants it. "::" is every address of both kinds."""
+    if host != "::":
+        return {"host": host, "port": port, "backlog": BACKLOG}
+    sock = socket.create_server(
+        (host, port),
+        family=socket.AF_INET6,
+        backlog=BACKLOG,
+        dualstack_ipv6=socket.has_dualstack_ipv6(),
+    )
+    return {"sock": sock, "backlog": BACKLOG}
 
 
 class Flushed(Protocol):
@@ -140,11 +154,7 @@ class Listener(ABC):
             context = mesh.server_context()
         try:
             self._server = await self._loop.create_server(
-                self.protocol,
-                host.strip("[]"),
-                int(port),
-                backlog=BACKLOG,
-                ssl=context,
+                self.protocol, ssl=context, **_where(host.strip("[]"), int(port))
             )
         except (OSError, OverflowError) as error:
             raise CannotListen(listen) from error

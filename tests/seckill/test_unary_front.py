@@ -114,7 +114,11 @@ Serve = Callable[..., AbstractAsyncContextManager[str]]
 
 @asynccontextmanager
 async def serve(
-    kind: str, inventory: Inventory, settings: ProcessSettings | None = None
+    kind: str,
+    inventory: Inventory,
+    settings: ProcessSettings | None = None,
+    *,
+    listen: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
     """Serve with the front of that kind; yields the address."""
     settings = settings or ProcessSettings.model_validate({"profile": "development"})
@@ -123,7 +127,6 @@ async def serve(
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(inventory, server)
 
     health = Health([SERVICE])
-    listen = "127.0.0.1:0"
     if kind == "grpcio":
         served = serving(
             listen, register, settings=settings, health_state=health, services=[SERVICE]
@@ -194,6 +197,13 @@ async def test_answers_and_failures_are_the_same(serves: Serve) -> None:
         assert malformed.code() is Status.INVALID_ARGUMENT
         assert "is not a serialized BatchReserveRequest" in str(malformed.trailing_metadata())
         assert missing.code() is Status.UNIMPLEMENTED
+
+
+async def test_all_addresses_are_those_of_both_kinds(serves: Serve) -> None:
+    """Who listens on [::] is reached at an IPv4 address, too."""
+    async with serves(new_inventory(), listen="[::]:0") as address, stub_at(address) as stub:
+        assert address.startswith("127.0.0.1:")
+        assert await stub.BatchReserve(Request(sku="phone"), timeout=CALL_S) == RESPONSE
 
 
 async def test_a_compressed_request_is_read(serves: Serve) -> None:
