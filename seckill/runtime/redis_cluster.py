@@ -108,9 +108,10 @@ class ClusterRedis(redis.asyncio.Redis):
         startup = [address_options(settings, address) for address in addresses]
         # Of a node; only to look at: commands go by the pools of their nodes.
         super().__init__(connection_pool=Pool(**options, **pool_options(settings)))
-        self.slots = SlotMap(
-            self._connect, [(node["host"], int(node.get("port") or 6379)) for node in startup]
-        )
+        nodes = [
+            (node.get("host") or "localhost", int(node.get("port") or 6379)) for node in startup
+        ]
+        self.slots = SlotMap(self._connect, nodes)
 
     def _connect(self, host: str, port: int) -> "redis.asyncio.Redis":
         options = address_options(self._settings, self._settings.redis_addresses()[0])

@@ -25,6 +25,7 @@ from seckill.runtime.redis_cluster import ClusterRedis
 from seckill.runtime.redis_slots import slot_of
 from seckill.runtime.store_settings import RedisSettings
 from tests.kits.factories import new_id
+from tests.kits.stores import one_server
 
 KEYS = [f"key-{number}" for number in range(60)]
 
@@ -142,6 +143,7 @@ async def test_a_refused_command_is_told_and_stops_no_other(client: ClusterRedis
     assert await client.mget(KEYS[:2]) == [b"x", b"y"]
 
 
+@one_server
 async def test_a_server_on_its_own_is_no_cluster(redis_url: str) -> None:
     """It is told by the name of the setting."""
     url = redis_url.rpartition("/")[0]
@@ -154,7 +156,8 @@ async def test_a_server_on_its_own_is_no_cluster(redis_url: str) -> None:
 async def test_a_node_of_a_cluster_is_no_server_on_its_own(redis_cluster: ValkeyCluster) -> None:
     """Each of them is refused, also the one that would have taken the probe."""
     for node in redis_cluster.masters():
-        settings = RedisSettings(redis_url=SecretStr(f"redis://{node.address}"))
+        url = SecretStr(f"redis://{node.address}")
+        settings = RedisSettings(redis_url=url, redis_cluster=False)
         async with open_redis(settings) as client:
             with pytest.raises(DependencyUnavailable, match="SECKILL_REDIS_CLUSTER must be true"):
                 await check_writable(client)
@@ -165,7 +168,7 @@ async def test_a_cluster_of_one_node_needs_the_setting_too(
 ) -> None:
     """It owns all slots, so no answer gives it away: it is asked what it is."""
     with ValkeyCluster(tmp_path_factory.mktemp("alone"), shards=1, replicas=0) as alone:
-        settings = RedisSettings(redis_url=SecretStr(alone.url))
+        settings = RedisSettings(redis_url=SecretStr(alone.url), redis_cluster=False)
         async with open_redis(settings) as client:
             with pytest.raises(DependencyUnavailable, match="SECKILL_REDIS_CLUSTER must be true"):
                 await check_writable(client)

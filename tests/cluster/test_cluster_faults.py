@@ -59,13 +59,15 @@ async def test_a_master_is_lost_in_the_middle_of_a_sale(
         assert {attempt.outcome for attempt in before} == {Outcome.RESERVED}
         selling = asyncio.create_task(buyers.arrive(300, every_s=ARRIVAL_S))
         await asyncio.to_thread(leave, dying)
-        meanwhile = [await others.attempt() for _ in range(50)]
-        assert {attempt.outcome for attempt in meanwhile} == {Outcome.RESERVED}
-        await eventually(
-            lambda: asyncio.to_thread(redis_cluster.is_followed, dying), timeout_s=FAILOVER_S
-        )
-        # Back as the replica of the one that was promoted: reservations can be confirmed again.
-        await asyncio.to_thread(come_back, dying)
+        try:
+            meanwhile = [await others.buy() for _ in range(50)]
+            assert {attempt.outcome for attempt in meanwhile} == {Outcome.RESERVED}
+            await eventually(
+                lambda: asyncio.to_thread(redis_cluster.is_followed, dying), timeout_s=FAILOVER_S
+            )
+        finally:
+            # Back as the replica of the one that was promoted: reservations can be confirmed again.
+            await asyncio.to_thread(come_back, dying)
         told = await selling
         assert {attempt.outcome for attempt in told} == {Outcome.RESERVED}
         assert buyers.history.codes <= {grpc.StatusCode.UNAVAILABLE}
