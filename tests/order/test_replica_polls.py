@@ -17,7 +17,11 @@ from seckill.v1 import order_pb2
 from tests.kits.factories import new_id
 from tests.kits.order_store import Store, payment
 from tests.kits.redis_replica import ReplicatedRedis, reads_on, replicated_redis
+from tests.kits.stores import one_server
 from tests.kits.waiting import eventually
+
+# A primary and a replica of their own, without a cluster; those of one: tests/cluster.
+pytestmark = one_server
 
 OLDEST_MS = 5_000
 READY_S = 40.0
