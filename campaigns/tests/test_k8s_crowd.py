@@ -16,6 +16,7 @@ from devstack.mesh import REPOSITORY_ROOT
 from seckill.runtime.callers import GATEWAY, OPERATOR
 from tests.kits.factories import new_id
 from tests.kits.mesh import Mesh, prepared_stores
+from tests.kits.stores import one_server
 
 __all__ = ["prepared_stores"]
 
@@ -31,6 +32,7 @@ STARTED = b"started\n"
 
 
 @pytest.mark.slow
+@one_server
 async def test_the_crowd_buys_until_told_to_stop_and_counts_what_the_stores_have(
     prepared_stores: Stores, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ from tests.kits.own_mesh import own_mesh
 from tests.kits.secure.debian import pgbouncer_binary
 from tests.kits.secure.pgbouncer import SESSIONS, PgBouncer
 from tests.kits.selling import sell_out
+from tests.kits.stores import one_server
 
 AT_ONCE = 8
 DAY_S = 24 * 3_600
@@ -165,6 +166,7 @@ async def test_migrations_through_the_pooler(stores: Stores, pgbouncer: PgBounce
         await admin.close()
 
 
+@one_server
 @pytest.mark.slow
 async def test_a_sale_through_the_pooler_on_a_redis_of_two_meshes(
     stores: Stores, redis_url: str, database_dsn: str, pgbouncer: PgBouncer, tmp_path: Path

@@ -14,6 +14,10 @@ from seckill.runtime.redis_client import check_writable, open_redis, redis_fault
 from seckill.runtime.store_settings import RedisSettings
 from tests.kits.secure.debian import tls_redis_binary
 from tests.kits.secure.redis import PASSWORD, SecureRedis
+from tests.kits.stores import one_server
+
+# Servers of their own, without a cluster.
+pytestmark = one_server
 
 
 @pytest.fixture(scope="module", params=["redis-server", "valkey-server"])

@@ -13,7 +13,11 @@ from devstack.valkey import ValkeyWithUsers
 from seckill.runtime.read_settings import ReadSettings
 from seckill.runtime.redis_client import Command, open_redis, send_all
 from seckill.runtime.redis_reads import open_reads
+from tests.kits.stores import one_server
 from tests.kits.waiting import eventually
+
+# Servers of their own, without a cluster.
+pytestmark = one_server
 
 READY_S = 40.0
 
