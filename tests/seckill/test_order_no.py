@@ -22,7 +22,8 @@ def test_every_number_has_the_shape_and_tells_its_time_and_shard(
     for user, number in zip(users, numbers, strict=True):
         assert len(number) == LENGTH
         assert is_order_no(number)
-        assert abs(made_at_s(number) - now_s) <= 0.001
+        # Seconds as a float may lie just below their millisecond.
+        assert when_ms - round(made_at_s(number) * 1000) in (0, 1)
         assert alphabet.index(number[10]) * 32 + alphabet.index(number[11]) == shard_of(user)
     assert len(set(numbers)) == len(numbers)
 
