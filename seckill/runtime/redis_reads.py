@@ -8,7 +8,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis.asyncio
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # A shard's name: "host:port" of its primary in a cluster; a single Redis has none.
 SINGLE = ""
+# A task that has not ended so long after it was cancelled is cancelled again.
+END_AGAIN_S = 1.0
 REDIS_READS_TOTAL = Counter(
     "seckill_redis_reads_total",
     "Pipelines of looks that may be a little old, by which server answered.",
@@ -172,8 +174,7 @@ class ReplicaReads(PrimaryReads):
     async def _forget(self, names: Iterable[str], *, is_end: bool = False) -> None:
         for name in list(names):
             shard, task = self._shards.pop(name)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _end(task, again_s=END_AGAIN_S)
             await _close(shard.forget(), is_end=is_end)
 
     def _connect(self, host: str, port: int) -> "Redis":
@@ -224,6 +225,15 @@ async def _listed_by(client: "Redis") -> list[tuple[str, int]]:
     return [(host.decode(), int(port)) for host, port, _ in facts[1]]
 
 
+async def _end(task: "asyncio.Task[None]", *, again_s: float) -> None:
+    """Cancel a task until it has ended: a client that is being connected may swallow it once."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=again_s)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("reads from replicas ended", error=repr(error))
+
+
 async def _close(clients: Iterable["Redis"], *, is_end: bool = False) -> None:
     for client in clients:
         # Until the end, those of a cluster may have become primaries: idle ones connect again.
@@ -241,6 +251,5 @@ async def open_reads(client: "Redis", settings: ReadSettings) -> AsyncIterator[P
     try:
         yield reads
     finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        # It ends the tasks of its shards itself.
+        await _end(running, again_s=10 * END_AGAIN_S)
