@@ -50,7 +50,7 @@ _MAKE_HANDLER: dict[tuple[bool, bool], Callable[..., Any]] = {
 
 
 class Deadline(Protocol):
-    """What a handler may ask of any call, whoever serves it: a part of gRPC's context."""
+    """What a handler may ask of a call on any kind of server: a part of gRPC's context."""
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the caller's deadline; None without one."""

@@ -140,7 +140,7 @@ async def test_order_that_comes_and_is_paid_meanwhile_is_seen_paid(
     till: Till, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
     """The same payment, stated at another replica a moment later, has paid an order that was not
-    there: whoever looks then sees the order paid, or is told to ask again.
+    there: a caller who looks then sees the order paid, or is told to ask again.
     """
     payment = paid(till.number())
     fetch, came = Database.fetch, False
